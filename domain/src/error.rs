@@ -1,0 +1,79 @@
+//! The one error type of the domain: every way a decision can be refused, typed.
+
+use serde::{Deserialize, Serialize};
+
+/// One field that failed validation: an RFC 6901 pointer into the request, a stable code, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// RFC 6901 JSON pointer (`/check_out`).
+    pub pointer: String,
+    /// Stable code (`interval_reversed`).
+    pub code: String,
+    /// A sentence for people; never holds the offending value.
+    pub detail: String,
+}
+
+/// Why a command was refused. Serialisable because a refusal is replayed under its idempotency key.
+///
+/// No variant holds personal data or the offending value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DomainError {
+    /// Input that no state could accept (422 `validation_failed`).
+    #[error("validation failed: {}", .errors.first().map_or("", |e| e.detail.as_str()))]
+    Validation {
+        /// Each failed field.
+        errors: Vec<FieldError>,
+    },
+    /// The thing named does not exist in this tenant (404 `not_found`).
+    #[error("{what} not found")]
+    NotFound {
+        /// The aggregate type (`resource`).
+        what: String,
+    },
+    /// No unit is free for the whole interval (409 `slot_taken`).
+    #[error("the slot is taken")]
+    SlotTaken,
+    /// The hold ran out, and its place has gone to another (410 `hold_expired`).
+    #[error("the hold has expired and its place is taken")]
+    HoldExpired,
+    /// The aggregate's state does not allow the command (409 `wrong_state`).
+    #[error("{detail}")]
+    WrongState {
+        /// The state it is in (`cancelled`).
+        state: String,
+        /// A sentence for people.
+        detail: String,
+    },
+    /// A value that must be unique is in use (409 `already_exists`).
+    #[error("{what} already exists")]
+    AlreadyExists {
+        /// What must be unique (`slug`).
+        what: String,
+    },
+    /// A rule requires a reason and none was given (422 `validation_failed`, pointer `/reason`).
+    #[error("a reason is required")]
+    ReasonRequired,
+    /// The caller's expected version is not the current one (412 `version_conflict`).
+    #[error("the version given is not the current one")]
+    VersionConflict,
+}
+
+impl DomainError {
+    /// A single failed field.
+    pub fn field(pointer: &str, code: &str, detail: &str) -> Self {
+        Self::Validation {
+            errors: vec![FieldError { pointer: pointer.into(), code: code.into(), detail: detail.into() }],
+        }
+    }
+
+    /// An absent aggregate.
+    pub fn not_found(what: &str) -> Self {
+        Self::NotFound { what: what.into() }
+    }
+
+    /// A command the state does not allow.
+    pub fn wrong_state(state: &str, detail: &str) -> Self {
+        Self::WrongState { state: state.into(), detail: detail.into() }
+    }
+}

@@ -1,0 +1,17 @@
+//! Daybook's domain: aggregates, commands, events and policies as pure functions.
+//!
+//! Nothing here reads a clock, draws a random number, speaks SQL or HTTP: time, ids and the state of
+//! other aggregates are arguments. `make test` checks with `cargo tree` that it stays so.
+//!
+//! Every aggregate is a [`Decider`]: `decide` turns a command into events without changing anything,
+//! `apply` folds an event without any rule. [`cqrs_es::Aggregate`] is implemented over the two.
+
+pub mod aggregate;
+pub mod error;
+pub mod ids;
+pub mod personal;
+
+pub use aggregate::{Decider, Event, PersonalVisitor};
+pub use error::{DomainError, FieldError};
+pub use ids::*;
+pub use personal::Personal;
