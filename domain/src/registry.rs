@@ -1,0 +1,224 @@
+//! Every aggregate, in one place. A new aggregate is one line in [`registry!`]'s call below; the compiler then
+//! names each match that has to learn of it.
+
+use std::{fmt, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    Decider, DomainError, Event, PersonalVisitor,
+    booking::{Booking, BookingCommand, BookingEvent},
+    customer::{Customer, CustomerCommand, CustomerEvent},
+    offering::{Offering, OfferingCommand, OfferingEvent},
+    resource::{Resource, ResourceCommand, ResourceEvent},
+    schedule::{Schedule, ScheduleCommand, ScheduleEvent},
+    tenant::{Tenant, TenantCommand, TenantEvent},
+    upcast::{UpcastError, upcast},
+};
+
+macro_rules! registry {
+    ($($(#[$doc:meta])* $variant:ident: $aggregate:ty, $command:ty, $event:ty;)*) => {
+        /// The type of an aggregate.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AggregateType { $($(#[$doc])* $variant,)* }
+
+        impl AggregateType {
+            /// Every type.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in the log (`booking`).
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => <$aggregate as Decider>::TYPE,)* }
+            }
+
+            /// The type of that name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|t| t.as_str() == name)
+            }
+        }
+
+        /// A command to any aggregate.
+        #[derive(Clone, Debug)]
+        pub enum AnyCommand { $($(#[$doc])* $variant($command),)* }
+
+        impl AnyCommand {
+            /// The type of the aggregate it is for.
+            pub fn aggregate_type(&self) -> AggregateType {
+                match self { $(Self::$variant(_) => AggregateType::$variant,)* }
+            }
+        }
+
+        /// An event of any aggregate.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum AnyEvent { $($(#[$doc])* $variant($event),)* }
+
+        impl AnyEvent {
+            /// The type of the aggregate it happened to.
+            pub fn aggregate_type(&self) -> AggregateType {
+                match self { $(Self::$variant(_) => AggregateType::$variant,)* }
+            }
+
+            /// The event's stable type string.
+            pub fn type_name(&self) -> &'static str {
+                match self { $(Self::$variant(event) => event.type_name(),)* }
+            }
+
+            /// The version of its shape.
+            pub fn version(&self) -> u16 {
+                match self { $(Self::$variant(event) => event.version(),)* }
+            }
+
+            /// Visits its personal fields.
+            pub fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+                match self { $(Self::$variant(event) => event.visit_personal(visit),)* }
+            }
+
+            /// Its payload, personal fields sealed.
+            ///
+            /// # Errors
+            /// When the event does not serialise, which its golden test excludes.
+            pub fn payload(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(event) => serde_json::to_value(event),)* }
+            }
+
+            /// Reads a payload as it was written then, through the upcasters.
+            ///
+            /// # Errors
+            /// When the type or version is unknown or the payload is not of its shape.
+            pub fn from_payload(
+                aggregate_type: AggregateType,
+                event_type: &str,
+                version: u16,
+                payload: Value,
+            ) -> Result<Self, UpcastError> {
+                let payload = upcast(event_type, version, payload)?;
+                let malformed = |error: serde_json::Error| UpcastError::Malformed {
+                    event_type: event_type.to_owned(),
+                    version,
+                    detail: error.to_string(),
+                };
+                match aggregate_type {
+                    $(AggregateType::$variant => serde_json::from_value(payload).map(Self::$variant).map_err(malformed),)*
+                }
+            }
+
+            /// Every type string and the version written today, with the aggregate it belongs to.
+            pub fn types() -> Vec<(AggregateType, &'static str, u16)> {
+                let mut all = Vec::new();
+                $(all.extend(<$event as Event>::TYPES.iter().map(|(name, version)| (AggregateType::$variant, *name, *version)));)*
+                all
+            }
+        }
+
+        /// The folded state of any aggregate; cheap to clone.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum AnyState { $($(#[$doc])* $variant(Arc<$aggregate>),)* }
+
+        impl AnyState {
+            /// The state before anything happened.
+            pub fn new(aggregate_type: AggregateType) -> Self {
+                match aggregate_type { $(AggregateType::$variant => Self::$variant(Arc::default()),)* }
+            }
+
+            /// The aggregate's type.
+            pub fn aggregate_type(&self) -> AggregateType {
+                match self { $(Self::$variant(_) => AggregateType::$variant,)* }
+            }
+
+            /// Folds one event; an event of another aggregate type changes nothing.
+            pub fn apply(&mut self, event: &AnyEvent) {
+                match (self, event) {
+                    $((Self::$variant(state), AnyEvent::$variant(event)) => Arc::make_mut(state).apply(event),)*
+                    (state, event) => debug_assert!(false, "{:?} given {:?}", state.aggregate_type(), event.aggregate_type()),
+                }
+            }
+
+            /// The state as JSON. Personal values are in it only inside [`crate::personal::revealing`].
+            ///
+            /// # Errors
+            /// When the state does not serialise.
+            pub fn to_json(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(state) => serde_json::to_value(state.as_ref()),)* }
+            }
+
+            /// Reads a state from its JSON.
+            ///
+            /// # Errors
+            /// When the JSON is not of the state's shape (the fold has changed since).
+            pub fn from_json(aggregate_type: AggregateType, json: Value) -> Result<Self, serde_json::Error> {
+                match aggregate_type {
+                    $(AggregateType::$variant => serde_json::from_value(json).map(|state| Self::$variant(Arc::new(state))),)*
+                }
+            }
+        }
+
+        $(
+            impl From<$command> for AnyCommand {
+                fn from(command: $command) -> Self { Self::$variant(command) }
+            }
+            impl From<$event> for AnyEvent {
+                fn from(event: $event) -> Self { Self::$variant(event) }
+            }
+            impl Registered for $aggregate {
+                const AGGREGATE_TYPE: AggregateType = AggregateType::$variant;
+
+                fn of(state: &AnyState) -> Option<&Arc<Self>> {
+                    match state { AnyState::$variant(state) => Some(state), _ => None }
+                }
+
+                fn event_of(event: &AnyEvent) -> Option<&$event> {
+                    match event { AnyEvent::$variant(event) => Some(event), _ => None }
+                }
+            }
+        )*
+    };
+}
+
+/// An aggregate that the registry knows.
+pub trait Registered: Decider {
+    /// Its type.
+    const AGGREGATE_TYPE: AggregateType;
+
+    /// Its state, where the state is one of this aggregate.
+    fn of(state: &AnyState) -> Option<&Arc<Self>>;
+
+    /// Its event, where the event is one of this aggregate.
+    fn event_of(event: &AnyEvent) -> Option<&Self::Event>;
+}
+
+registry! {
+    /// A tenant, in the platform's log.
+    Tenant: Tenant, TenantCommand, TenantEvent;
+    /// A resource.
+    Resource: Resource, ResourceCommand, ResourceEvent;
+    /// An offering.
+    Offering: Offering, OfferingCommand, OfferingEvent;
+    /// A schedule.
+    Schedule: Schedule, ScheduleCommand, ScheduleEvent;
+    /// A customer.
+    Customer: Customer, CustomerCommand, CustomerEvent;
+    /// A booking.
+    Booking: Booking, BookingCommand, BookingEvent;
+}
+
+impl fmt::Display for AggregateType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl AnyState {
+    /// Values this aggregate must be the only one to have, as (kind, value).
+    pub fn unique_keys(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Tenant(tenant) => tenant.unique_keys(),
+            Self::Schedule(schedule) => schedule.unique_keys(),
+            Self::Resource(_) | Self::Offering(_) | Self::Customer(_) | Self::Booking(_) => Vec::new(),
+        }
+    }
+}
+
+/// The refusal when a unique value is taken.
+pub fn unique_taken(kind: &str) -> DomainError {
+    DomainError::AlreadyExists { what: kind.to_owned() }
+}

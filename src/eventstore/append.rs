@@ -1,0 +1,507 @@
+//! The statements of a batch. Each names its schema, so that it stays planned on the lane's connection.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use daybook_domain::{
+    BookingId, Interval, ResourceId, SubjectId,
+    booking::Booking,
+    occupancy::{Claim, Occupancy},
+    personal::revealing,
+    registry::{AggregateType, AnyState, Registered},
+};
+use daybook_projections::inline;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{
+    IdempotencyKey, StoreError, Unit,
+    cache::{Entry, LaneCache},
+    idempotency::StoredResponse,
+    load::FOLD_VERSION,
+};
+use crate::tenancy::TenantTx;
+
+/// Past this many foreign events the lane starts with empty caches instead of reading them.
+const MAX_CATCH_UP: i64 = 5_000;
+
+/// The log's head under the batch's lock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// The position of the last event.
+    pub position: i64,
+    /// The time of this batch: the database's clock, never before the last batch's.
+    pub recorded_at: DateTime<Utc>,
+}
+
+/// An event to be written.
+#[derive(Debug)]
+pub(super) struct NewEvent {
+    pub position: i64,
+    pub event_id: Uuid,
+    pub aggregate_type: AggregateType,
+    pub aggregate_id: Uuid,
+    pub sequence: i64,
+    pub event_type: &'static str,
+    pub event_version: i32,
+    pub recorded_at: DateTime<Utc>,
+    pub actor: String,
+    pub on_behalf_of: Option<String>,
+    pub leaf: Vec<u8>,
+}
+
+/// A sealed personal value to be written.
+#[derive(Debug)]
+pub(super) struct NewSealed {
+    pub position: i64,
+    pub field: &'static str,
+    pub subject: SubjectId,
+    pub ciphertext: Vec<u8>,
+}
+
+/// An answer to be kept under its key.
+#[derive(Debug)]
+pub(super) struct NewResponse {
+    pub key: IdempotencyKey,
+    pub response: StoredResponse,
+    pub positions: Option<(i64, i64)>,
+}
+
+/// An answer that was kept.
+#[derive(Debug)]
+pub(super) struct StoredRow {
+    pub response: StoredResponse,
+    pub first_position: i64,
+    pub last_position: i64,
+    pub at: DateTime<Utc>,
+}
+
+/// Everything a batch writes.
+pub(super) struct Rows {
+    pub head: Head,
+    pub events: Vec<NewEvent>,
+    pub sealed: Vec<NewSealed>,
+    pub new_keys: Vec<(SubjectId, Vec<u8>)>,
+    pub unique: Vec<((&'static str, [u8; 32]), Option<Uuid>)>,
+    /// Each changed aggregate: its state before the batch, and after.
+    pub touched: Vec<(Uuid, AnyState, Entry)>,
+    pub snapshot_every: i64,
+    pub responses: Vec<NewResponse>,
+    pub responses_expire_at: DateTime<Utc>,
+}
+
+impl Rows {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.responses.is_empty()
+    }
+}
+
+/// Locks the log for this batch.
+pub(super) async fn lock_head(tx: &mut TenantTx<'_>) -> Result<Head, StoreError> {
+    let sql = tx.schema().sql("SELECT position, recorded_at, clock_timestamp() FROM {s}.log_head FOR UPDATE");
+    let (position, last, clock): (i64, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
+        &sql.replace("recorded_at,", "NULLIF(recorded_at, '-infinity'),"),
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(StoreError::db("lock the log's head"))?;
+    // Times in the log never run backwards, also when the database's clock is set back.
+    Ok(Head { position, recorded_at: last.map_or(clock, |last| clock.max(last)) })
+}
+
+/// Drops from the cache what other processes wrote since it was true.
+pub(super) async fn catch_up(
+    tx: &mut TenantTx<'_>,
+    cache: &mut LaneCache,
+    head: i64,
+) -> Result<(), StoreError> {
+    let Some(known) = cache.known_position else { return Ok(()) };
+    if known == head {
+        return Ok(());
+    }
+    if head < known || head - known > MAX_CATCH_UP {
+        // Behind what this process wrote: the database was restored under it.
+        *cache = LaneCache::new();
+        return Ok(());
+    }
+    let sql = tx.schema().sql("SELECT DISTINCT aggregate_type, aggregate_id FROM {s}.events WHERE position > $1");
+    let foreign: Vec<(String, Uuid)> = sqlx::query_as(&sql)
+        .bind(known)
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(StoreError::db("read what other processes wrote"))?;
+    let mut bookings = Vec::new();
+    for (aggregate_type, id) in foreign {
+        cache.states.pop(&id);
+        match AggregateType::parse(&aggregate_type) {
+            Some(AggregateType::Booking) => bookings.push(id),
+            Some(AggregateType::Schedule) => cache.schedule_of.clear(),
+            _ => {}
+        }
+    }
+    if cache.has_occupancy() && !bookings.is_empty() {
+        let sql = tx.schema().sql(
+            "SELECT w.id, c.resource_id, c.starts_at, c.ends_at, c.unit, c.expires_at
+             FROM UNNEST($1::uuid[]) AS w (id) LEFT JOIN {s}.slot_claims c ON c.booking_id = w.id",
+        );
+        let rows: Vec<(Uuid, Option<Uuid>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<i32>, Option<DateTime<Utc>>)> =
+            sqlx::query_as(&sql)
+                .bind(&bookings)
+                .fetch_all(&mut **tx)
+                .await
+                .map_err(StoreError::db("read claims that other processes wrote"))?;
+        for (booking, resource, starts_at, ends_at, unit, expires_at) in rows {
+            let claim = match (resource, starts_at, ends_at) {
+                (Some(resource), Some(start), Some(end)) => {
+                    Some((ResourceId(resource), claim_of(booking, start, end, unit, expires_at)?))
+                }
+                _ => None,
+            };
+            cache.set_claim(BookingId(booking), claim);
+        }
+    }
+    Ok(())
+}
+
+/// Loads a resource's claims that end after `since`.
+pub(super) async fn load_occupancy(
+    tx: &mut TenantTx<'_>,
+    resource: ResourceId,
+    since: DateTime<Utc>,
+) -> Result<Occupancy, StoreError> {
+    let sql = tx.schema().sql(
+        "SELECT booking_id, starts_at, ends_at, unit, expires_at FROM {s}.slot_claims
+         WHERE resource_id = $1 AND ends_at > $2",
+    );
+    let rows: Vec<(Uuid, DateTime<Utc>, DateTime<Utc>, Option<i32>, Option<DateTime<Utc>>)> = sqlx::query_as(&sql)
+        .bind(resource.0)
+        .bind(since)
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(StoreError::db("read a resource's claims"))?;
+    let mut occupancy = Occupancy::default();
+    for (booking, start, end, unit, expires_at) in rows {
+        occupancy.insert(claim_of(booking, start, end, unit, expires_at)?);
+    }
+    Ok(occupancy)
+}
+
+fn claim_of(
+    booking: Uuid,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    unit: Option<i32>,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<Claim, StoreError> {
+    let during = Interval::new(start, end)
+        .map_err(|_| StoreError::Corrupt { what: "a claim without length", position: 0, source: None })?;
+    Ok(Claim {
+        booking_id: BookingId(booking),
+        during,
+        unit: unit.and_then(|unit| u32::try_from(unit).ok()),
+        expires_at,
+    })
+}
+
+/// The answers kept under the keys of a batch, by the unit's index, with the hash of the request.
+pub(super) async fn stored_responses(
+    tx: &mut TenantTx<'_>,
+    units: &[&Unit],
+) -> Result<HashMap<usize, ([u8; 32], StoredRow)>, StoreError> {
+    let keyed: Vec<(usize, &IdempotencyKey)> =
+        units.iter().enumerate().filter_map(|(index, unit)| Some((index, unit.idempotency.as_ref()?))).collect();
+    if keyed.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let scopes: Vec<&str> = keyed.iter().map(|(_, key)| key.scope.as_str()).collect();
+    let keys: Vec<&str> = keyed.iter().map(|(_, key)| key.key.as_str()).collect();
+    let indexes: Vec<i64> = keyed.iter().map(|(index, _)| *index as i64).collect();
+    let sql = tx.schema().sql(
+        "SELECT w.index, i.request_hash, i.response, i.first_position, i.last_position, i.at
+         FROM UNNEST($1::bigint[], $2::text[], $3::text[]) AS w (index, scope, key)
+         JOIN {s}.idempotency i ON i.scope = w.scope AND i.key = w.key",
+    );
+    let rows: Vec<(i64, Vec<u8>, Json<StoredResponse>, Option<i64>, Option<i64>, DateTime<Utc>)> = sqlx::query_as(&sql)
+        .bind(&indexes)
+        .bind(&scopes)
+        .bind(&keys)
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(StoreError::db("look for idempotency keys"))?;
+    rows.into_iter()
+        .map(|(index, hash, response, first, last, at)| {
+            let hash = <[u8; 32]>::try_from(hash).map_err(|_| StoreError::Corrupt {
+                what: "an idempotency key without a hash",
+                position: last.unwrap_or(0),
+                source: None,
+            })?;
+            let row = StoredRow {
+                response: response.0,
+                first_position: first.unwrap_or(0),
+                last_position: last.unwrap_or(0),
+                at,
+            };
+            Ok((usize::try_from(index).unwrap_or(usize::MAX), (hash, row)))
+        })
+        .collect()
+}
+
+/// Who owns a unique value.
+pub(super) async fn unique_owner(
+    tx: &mut TenantTx<'_>,
+    kind: &str,
+    key: &[u8],
+) -> Result<Option<Uuid>, StoreError> {
+    let sql = tx.schema().sql("SELECT owner FROM {s}.unique_claims WHERE kind = $1 AND key_hmac = $2");
+    sqlx::query_scalar(&sql)
+        .bind(kind)
+        .bind(key)
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(StoreError::db("look for a unique value"))
+}
+
+/// Writes a batch. The order matters only for claims: what is released goes before what is taken.
+pub(super) async fn write(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+    write_events(tx, rows).await?;
+    write_personal(tx, rows).await?;
+    write_unique(tx, rows).await?;
+    // The last event of each aggregate: a replay must arrive at the same row.
+    let last: HashMap<Uuid, i64> = rows.events.iter().map(|event| (event.aggregate_id, event.position)).collect();
+    let changes: Vec<inline::Change<'_>> = rows
+        .touched
+        .iter()
+        .map(|(id, _, after)| inline::Change {
+            id: *id,
+            version: after.sequence,
+            position: last.get(id).copied().unwrap_or(rows.head.position),
+            recorded_at: rows.head.recorded_at,
+            state: &after.state,
+        })
+        .collect();
+    let schema = tx.schema().clone();
+    inline::apply(tx, &schema, &changes).await.map_err(StoreError::db("write inline read models"))?;
+    write_claims(tx, rows).await?;
+    write_responses(tx, rows).await?;
+    write_snapshots(tx, rows).await
+}
+
+async fn write_events(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+    let n = rows.events.len();
+    if n == 0 {
+        return Ok(());
+    }
+    macro_rules! column {
+        ($map:expr) => {
+            rows.events.iter().map($map).collect::<Vec<_>>()
+        };
+    }
+    let sql = tx.schema().sql(
+        "WITH appended AS (
+             INSERT INTO {s}.events (position, event_id, aggregate_type, aggregate_id, sequence, event_type,
+                                     event_version, recorded_at, actor, on_behalf_of, leaf)
+             SELECT * FROM UNNEST($1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::text[],
+                                  $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::bytea[])
+         ), moved AS (
+             INSERT INTO {s}.streams (aggregate_type, aggregate_id, sequence)
+             SELECT * FROM UNNEST($12::text[], $13::uuid[], $14::bigint[])
+             ON CONFLICT (aggregate_id, aggregate_type) DO UPDATE SET sequence = EXCLUDED.sequence
+         )
+         UPDATE {s}.log_head SET position = $15, recorded_at = $16",
+    );
+    sqlx::query(&sql)
+        .bind(column!(|e| e.position))
+        .bind(column!(|e| e.event_id))
+        .bind(column!(|e| e.aggregate_type.as_str()))
+        .bind(column!(|e| e.aggregate_id))
+        .bind(column!(|e| e.sequence))
+        .bind(column!(|e| e.event_type))
+        .bind(column!(|e| e.event_version))
+        .bind(column!(|e| e.recorded_at))
+        .bind(column!(|e| e.actor.as_str()))
+        .bind(column!(|e| e.on_behalf_of.as_deref()))
+        .bind(column!(|e| e.leaf.as_slice()))
+        .bind(rows.touched.iter().map(|(_, _, e)| e.state.aggregate_type().as_str()).collect::<Vec<_>>())
+        .bind(rows.touched.iter().map(|(id, _, _)| *id).collect::<Vec<_>>())
+        .bind(rows.touched.iter().map(|(_, _, e)| e.sequence).collect::<Vec<_>>())
+        .bind(rows.head.position)
+        .bind(rows.head.recorded_at)
+        .execute(&mut **tx)
+        .await
+        .map_err(StoreError::db("append events"))?;
+    Ok(())
+}
+
+async fn write_personal(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+    if !rows.new_keys.is_empty() {
+        let sql = tx.schema().sql(
+            "INSERT INTO {s}.subject_keys (subject_id, wrapped_key) SELECT * FROM UNNEST($1::uuid[], $2::bytea[])",
+        );
+        sqlx::query(&sql)
+            .bind(rows.new_keys.iter().map(|(subject, _)| subject.0).collect::<Vec<_>>())
+            .bind(rows.new_keys.iter().map(|(_, key)| key.as_slice()).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("write subject keys"))?;
+    }
+    if !rows.sealed.is_empty() {
+        let sql = tx.schema().sql(
+            "INSERT INTO {s}.sealed_values (position, field, subject_id, ciphertext)
+             SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::uuid[], $4::bytea[])",
+        );
+        sqlx::query(&sql)
+            .bind(rows.sealed.iter().map(|s| s.position).collect::<Vec<_>>())
+            .bind(rows.sealed.iter().map(|s| s.field).collect::<Vec<_>>())
+            .bind(rows.sealed.iter().map(|s| s.subject.0).collect::<Vec<_>>())
+            .bind(rows.sealed.iter().map(|s| s.ciphertext.as_slice()).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("write sealed values"))?;
+    }
+    Ok(())
+}
+
+async fn write_unique(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+    let (taken, released): (Vec<_>, Vec<_>) = rows.unique.iter().partition(|(_, owner)| owner.is_some());
+    if !released.is_empty() {
+        let sql = tx.schema().sql(
+            "DELETE FROM {s}.unique_claims u USING UNNEST($1::text[], $2::bytea[]) AS w (kind, key)
+             WHERE u.kind = w.kind AND u.key_hmac = w.key",
+        );
+        sqlx::query(&sql)
+            .bind(released.iter().map(|((kind, _), _)| *kind).collect::<Vec<_>>())
+            .bind(released.iter().map(|((_, key), _)| key.as_slice()).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("release unique values"))?;
+    }
+    if !taken.is_empty() {
+        // An owner that already had the value in an earlier batch keeps it; anyone else runs into the key.
+        let sql = tx.schema().sql(
+            "INSERT INTO {s}.unique_claims (kind, key_hmac, owner)
+             SELECT w.kind, w.key, w.owner FROM UNNEST($1::text[], $2::bytea[], $3::uuid[]) AS w (kind, key, owner)
+             WHERE NOT EXISTS (SELECT 1 FROM {s}.unique_claims u
+                               WHERE u.kind = w.kind AND u.key_hmac = w.key AND u.owner = w.owner)",
+        );
+        sqlx::query(&sql)
+            .bind(taken.iter().map(|((kind, _), _)| *kind).collect::<Vec<_>>())
+            .bind(taken.iter().map(|((_, key), _)| key.as_slice()).collect::<Vec<_>>())
+            .bind(taken.iter().filter_map(|(_, owner)| *owner).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("claim unique values"))?;
+    }
+    Ok(())
+}
+
+async fn write_claims(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+    let (mut capacities, mut released, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, before, after) in &rows.touched {
+        match &after.state {
+            AnyState::Resource(resource) => capacities.push((*id, i32::try_from(resource.capacity).unwrap_or(i32::MAX))),
+            AnyState::Booking(booking) => {
+                let old = Booking::of(before).and_then(|before| before.claim());
+                match (old, booking.claim()) {
+                    (old, new) if old == new => {}
+                    (_, Some(new)) => taken.push(new),
+                    (Some(_), None) => released.push(*id),
+                    (None, None) => {}
+                }
+            }
+            AnyState::Tenant(_) | AnyState::Offering(_) | AnyState::Schedule(_) | AnyState::Customer(_) => {}
+        }
+    }
+    if !capacities.is_empty() {
+        let sql = tx.schema().sql(
+            "INSERT INTO {s}.slot_resources (resource_id, capacity) SELECT * FROM UNNEST($1::uuid[], $2::integer[])
+             ON CONFLICT (resource_id) DO UPDATE SET capacity = EXCLUDED.capacity",
+        );
+        sqlx::query(&sql)
+            .bind(capacities.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+            .bind(capacities.iter().map(|(_, capacity)| *capacity).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("write capacities"))?;
+    }
+    if !released.is_empty() {
+        let sql = tx.schema().sql("DELETE FROM {s}.slot_claims WHERE booking_id = ANY($1)");
+        sqlx::query(&sql).bind(&released).execute(&mut **tx).await.map_err(StoreError::db("release claims"))?;
+    }
+    if !taken.is_empty() {
+        let sql = tx.schema().sql(
+            "INSERT INTO {s}.slot_claims (booking_id, resource_id, starts_at, ends_at, unit, expires_at)
+             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::timestamptz[])
+             ON CONFLICT (booking_id) DO UPDATE
+             SET resource_id = EXCLUDED.resource_id, starts_at = EXCLUDED.starts_at, ends_at = EXCLUDED.ends_at,
+                 unit = EXCLUDED.unit, expires_at = EXCLUDED.expires_at",
+        );
+        sqlx::query(&sql)
+            .bind(taken.iter().map(|(_, c)| c.booking_id.0).collect::<Vec<_>>())
+            .bind(taken.iter().map(|(resource, _)| resource.0).collect::<Vec<_>>())
+            .bind(taken.iter().map(|(_, c)| c.during.start()).collect::<Vec<_>>())
+            .bind(taken.iter().map(|(_, c)| c.during.end()).collect::<Vec<_>>())
+            .bind(taken.iter().map(|(_, c)| c.unit.and_then(|u| i32::try_from(u).ok())).collect::<Vec<_>>())
+            .bind(taken.iter().map(|(_, c)| c.expires_at).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("take claims"))?;
+    }
+    Ok(())
+}
+
+async fn write_responses(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+    if rows.responses.is_empty() {
+        return Ok(());
+    }
+    let sql = tx.schema().sql(
+        "INSERT INTO {s}.idempotency (scope, key, request_hash, response, first_position, last_position, at, expires_at)
+         SELECT w.*, $7, $8 FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::jsonb[], $5::bigint[], $6::bigint[])
+             AS w (scope, key, hash, response, first, last)",
+    );
+    sqlx::query(&sql)
+        .bind(rows.responses.iter().map(|r| r.key.scope.as_str()).collect::<Vec<_>>())
+        .bind(rows.responses.iter().map(|r| r.key.key.as_str()).collect::<Vec<_>>())
+        .bind(rows.responses.iter().map(|r| r.key.request_hash.as_slice()).collect::<Vec<_>>())
+        .bind(rows.responses.iter().map(|r| Json(&r.response)).collect::<Vec<_>>())
+        .bind(rows.responses.iter().map(|r| r.positions.map(|p| p.0)).collect::<Vec<_>>())
+        .bind(rows.responses.iter().map(|r| r.positions.map(|p| p.1)).collect::<Vec<_>>())
+        .bind(rows.head.recorded_at)
+        .bind(rows.responses_expire_at)
+        .execute(&mut **tx)
+        .await
+        .map_err(StoreError::db("keep answers under their keys"))?;
+    Ok(())
+}
+
+/// Long streams get a snapshot each time they pass a multiple of the distance.
+async fn write_snapshots(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+    for (id, _, after) in &rows.touched {
+        let in_batch = rows.events.iter().filter(|event| event.aggregate_id == *id).count() as i64;
+        let passed = after.sequence / rows.snapshot_every > (after.sequence - in_batch) / rows.snapshot_every;
+        if after.sequence < rows.snapshot_every || !passed {
+            continue;
+        }
+        // The tenant's own schema may hold personal values; erasing a person purges snapshots as well.
+        let json = revealing(|| after.state.to_json()).map_err(|source| StoreError::Corrupt {
+            what: "a state that does not serialise",
+            position: rows.head.position,
+            source: Some(source.into()),
+        })?;
+        let sql = tx.schema().sql(
+            "INSERT INTO {s}.snapshots (aggregate_type, aggregate_id, sequence, fold_version, state)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (aggregate_id, aggregate_type) DO UPDATE
+             SET sequence = EXCLUDED.sequence, fold_version = EXCLUDED.fold_version, state = EXCLUDED.state",
+        );
+        sqlx::query(&sql)
+            .bind(after.state.aggregate_type().as_str())
+            .bind(id)
+            .bind(after.sequence)
+            .bind(FOLD_VERSION)
+            .bind(json)
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("write a snapshot"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,582 @@
+//! One batch: lock the head, decide each unit in order in memory, write everything, commit.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Duration, Utc};
+use daybook_domain::{
+    BookingId, DomainError, ResourceId, SubjectId,
+    booking::{Booking, BookingCommand},
+    envelope::Metadata,
+    occupancy::Claim,
+    registry::{AggregateType, AnyCommand, AnyEvent, AnyState, Registered, unique_taken},
+};
+use daybook_projections::Schema;
+use sqlx::Connection as _;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    Changed, Command, Committed, EventStore, Intent, StoreError, StreamRef, Unit,
+    append::{self, NewEvent, NewSealed, Rows},
+    cache::{Entry, LaneCache},
+    idempotency::{StoredChange, StoredResponse},
+    leaf::{Leaf, format_time},
+    load::{self, Reader, Until},
+    seal,
+};
+use crate::{
+    random,
+    tenancy::{Access, TenantTx},
+};
+
+/// What one unit of a batch is answered.
+pub type Answer = Result<Committed, StoreError>;
+
+/// Runs one batch in one transaction. An `Err` of a unit is in its answer; an `Err` of the batch means that
+/// nothing was written.
+pub(super) async fn run(
+    store: &EventStore,
+    schema: &Schema,
+    cache: &mut LaneCache,
+    units: &[&Unit],
+) -> Result<Vec<Answer>, StoreError> {
+    let mut writer = store.database().writer(schema).await?;
+    let Some(connection) = writer.connection() else { return Err(StoreError::BatchFailed("no connection")) };
+    let result = run_on(store, schema, cache, units, connection).await;
+    // A refused statement leaves the connection usable; anything else (it broke, it timed out) may not.
+    if let Err(error) = &result {
+        let usable = error.constraint().is_some() && connection.ping().await.is_ok();
+        if !usable {
+            writer.discard();
+        }
+    }
+    result
+}
+
+async fn run_on(
+    store: &EventStore,
+    schema: &Schema,
+    cache: &mut LaneCache,
+    units: &[&Unit],
+    connection: &mut sqlx::PgConnection,
+) -> Result<Vec<Answer>, StoreError> {
+    let mut tx = TenantTx::begin_on(connection, schema, Access::Write).await?;
+    // The lock comes first; what is decided on is read by later statements, each with a snapshot taken after it.
+    let head = append::lock_head(&mut tx).await?;
+    append::catch_up(&mut tx, cache, head.position).await?;
+    let mut work = Work::new(store, &mut tx, cache, head);
+    let stored = append::stored_responses(work.tx, units).await?;
+    work.prefetch(units).await?;
+
+    let mut answers: Vec<Answer> = Vec::with_capacity(units.len());
+    for (index, unit) in units.iter().enumerate() {
+        answers.push(match stored.get(&index) {
+            Some((hash, _)) if unit.idempotency.as_ref().is_some_and(|key| key.request_hash != *hash) => {
+                Err(StoreError::KeyReused)
+            }
+            Some((_, response)) => work.replay(response).await?,
+            None => work.decide_unit(unit).await?,
+        });
+    }
+
+    let rows = work.finish(units, &answers, &stored)?;
+    let head = rows.head;
+    if rows.is_empty() {
+        // Nothing to write: every unit was refused or replayed. Dropping the transaction rolls it back.
+        drop(tx);
+    } else {
+        append::write(&mut tx, &rows).await?;
+        tx.commit().await?;
+    }
+    cache.known_position = Some(head.position);
+    store.head_moved(schema, head.position);
+    Ok(answers)
+}
+
+/// The refusal that a fired safety net stands for, when deciding again did not find it.
+pub(super) fn refusal_of_constraint(error: &StoreError) -> Option<StoreError> {
+    match error.constraint()? {
+        "slot_claims_no_overlap" => Some(DomainError::SlotTaken.into()),
+        "unique_claims_key" => Some(unique_taken("value").into()),
+        "events_stream_key" | "streams_key" => Some(DomainError::VersionConflict.into()),
+        _ => None,
+    }
+}
+
+/// Undoes one step of a unit that is refused further on.
+enum Undo {
+    State(Uuid, Option<Entry>),
+    Unique((&'static str, [u8; 32]), Option<Option<Uuid>>),
+    Claim(BookingId, Option<(ResourceId, Claim)>),
+    SubjectKey(SubjectId),
+    Touched(Uuid),
+}
+
+/// The working set of a batch: the cache, and what will be written.
+pub(super) struct Work<'w, 't> {
+    store: &'w EventStore,
+    pub(super) tx: &'w mut TenantTx<'t>,
+    pub(super) cache: &'w mut LaneCache,
+    schema: Schema,
+    head: append::Head,
+    events: Vec<NewEvent>,
+    sealed: Vec<NewSealed>,
+    new_keys: Vec<(SubjectId, Vec<u8>)>,
+    /// Owner of each unique value as this batch sees it.
+    unique: HashMap<(&'static str, [u8; 32]), Option<Uuid>>,
+    /// Every aggregate with a new event, in order, with its state before the batch.
+    touched: Vec<(Uuid, AnyState)>,
+    touched_ids: HashMap<Uuid, usize>,
+    undo: Vec<Undo>,
+}
+
+impl<'w, 't> Work<'w, 't> {
+    fn new(
+        store: &'w EventStore,
+        tx: &'w mut TenantTx<'t>,
+        cache: &'w mut LaneCache,
+        head: append::Head,
+    ) -> Self {
+        let schema = tx.schema().clone();
+        Self {
+            store,
+            tx,
+            cache,
+            schema,
+            head,
+            events: Vec::new(),
+            sealed: Vec::new(),
+            new_keys: Vec::new(),
+            unique: HashMap::new(),
+            touched: Vec::new(),
+            touched_ids: HashMap::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// The time decisions are made at, by the database's clock.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.head.recorded_at
+    }
+
+    /// Loads in one go every named aggregate that is not cached.
+    async fn prefetch(&mut self, units: &[&Unit]) -> Result<(), StoreError> {
+        let mut wanted: Vec<(Uuid, AggregateType)> = Vec::new();
+        for command in units.iter().flat_map(|unit| &unit.commands) {
+            if !command.fresh {
+                wanted.push((command.id, command.aggregate_type));
+            }
+            if let Intent::Ask(AnyCommand::Booking(BookingCommand::Book { offering_id, customer_id, .. })) =
+                &command.intent
+            {
+                wanted.push((offering_id.0, AggregateType::Offering));
+                wanted.push((customer_id.0, AggregateType::Customer));
+            }
+        }
+        wanted.retain(|(id, _)| !self.cache.states.contains(id));
+        wanted.sort_unstable();
+        wanted.dedup();
+        // Customers made in this very batch are looked for as well; finding nothing costs nothing more.
+        self.load(&wanted).await
+    }
+
+    /// Loads aggregates into the cache; one that does not exist is cached as such.
+    pub(super) async fn load(&mut self, wanted: &[(Uuid, AggregateType)]) -> Result<(), StoreError> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<Uuid> = wanted.iter().map(|(id, _)| *id).collect();
+        let mut reader = Reader::disclosing(&self.schema, self.store.keys());
+        let mut found = reader.aggregates(self.tx, &ids).await?;
+        for (id, aggregate_type) in wanted {
+            let entry = found
+                .remove(id)
+                .unwrap_or_else(|| Entry { state: AnyState::new(*aggregate_type), sequence: 0 });
+            self.cache.states.put(*id, entry);
+        }
+        Ok(())
+    }
+
+    /// The state of an aggregate; one of another type under this id reads as absent.
+    pub(super) async fn entry(&mut self, id: Uuid, aggregate_type: AggregateType) -> Result<Entry, StoreError> {
+        if !self.cache.states.contains(&id) {
+            self.load(&[(id, aggregate_type)]).await?;
+        }
+        let absent = || Entry { state: AnyState::new(aggregate_type), sequence: 0 };
+        Ok(match self.cache.states.get(&id) {
+            Some(entry) if entry.state.aggregate_type() == aggregate_type => entry.clone(),
+            Some(_) | None => absent(),
+        })
+    }
+
+    /// The typed state of an aggregate, `None` when nothing has happened to it.
+    pub(super) async fn state<A: Registered>(
+        &mut self,
+        id: Uuid,
+    ) -> Result<Option<std::sync::Arc<A>>, StoreError> {
+        let entry = self.entry(id, A::AGGREGATE_TYPE).await?;
+        Ok(if entry.sequence == 0 { None } else { A::of(&entry.state).cloned() })
+    }
+
+    /// Bookings of this batch, as they are now.
+    pub(super) fn touched_bookings(&self) -> impl Iterator<Item = (Uuid, &AnyState, &AnyState)> {
+        self.touched.iter().filter_map(|(id, before)| {
+            self.cache.states.peek(id).map(|entry| (*id, before, &entry.state))
+        })
+    }
+
+    async fn decide_unit(&mut self, unit: &Unit) -> Result<Answer, StoreError> {
+        self.undo.clear();
+        let mark = (self.events.len(), self.sealed.len(), self.new_keys.len(), self.head.position);
+        let first_position = self.head.position + 1;
+        let mut changed = Vec::with_capacity(unit.commands.len());
+        for command in &unit.commands {
+            match self.decide_command(unit, command).await {
+                Ok(result) => changed.push(result),
+                Err(StoreError::Refused { error, replayed }) => {
+                    self.events.truncate(mark.0);
+                    self.sealed.truncate(mark.1);
+                    self.new_keys.truncate(mark.2);
+                    self.head.position = mark.3;
+                    self.roll_back();
+                    return Ok(Err(StoreError::Refused { error, replayed }));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(Committed {
+            first_position,
+            last_position: self.head.position,
+            recorded_at: self.head.recorded_at,
+            changed,
+            replayed: false,
+        }))
+    }
+
+    async fn decide_command(&mut self, unit: &Unit, command: &Command) -> Result<Changed, StoreError> {
+        let aggregate_type = command.aggregate_type;
+        let before = if command.fresh && !self.cache.states.contains(&command.id) {
+            Entry { state: AnyState::new(aggregate_type), sequence: 0 }
+        } else {
+            self.entry(command.id, aggregate_type).await?
+        };
+        if command.expected.is_some_and(|expected| expected != before.sequence) {
+            // An absent aggregate is absent, whatever version was expected of it.
+            return Err(if before.sequence == 0 && matches!(command.intent, Intent::Ask(_)) {
+                DomainError::not_found(aggregate_type.as_str())
+            } else {
+                DomainError::VersionConflict
+            }
+            .into());
+        }
+        let decided = super::decide::decide(self, &before.state, command, unit).await?;
+        let after = self.record(command.id, before, decided, &unit.metadata, unit.occurred_at).await?;
+        self.expire_lapsed(command.id, &after.state).await?;
+        Ok(Changed { id: command.id, sequence: after.sequence, state: after.state })
+    }
+
+    /// A booking that was just placed may overlap holds that have run out but are not expired yet. They are
+    /// expired now, so that no claim of theirs stands in the way of the database's own guard.
+    async fn expire_lapsed(&mut self, id: Uuid, state: &AnyState) -> Result<(), StoreError> {
+        let Some((resource, claim)) = Booking::of(state).and_then(|booking| booking.claim()) else { return Ok(()) };
+        let now = self.now();
+        let Some(occupancy) = self.cache.occupancy(resource, claim.during.start()) else { return Ok(()) };
+        for lapsed in occupancy.lapsed_in(&claim.during, now) {
+            if lapsed.0 == id {
+                continue;
+            }
+            let before = self.entry(lapsed.0, AggregateType::Booking).await?;
+            let expire = Command::to(lapsed, BookingCommand::Expire);
+            let unit = Unit::of(expire, Metadata::system("hold-expiry"));
+            let decided = super::decide::decide(self, &before.state, &unit.commands[0], &unit).await?;
+            self.record(lapsed.0, before, decided, &unit.metadata, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Folds decided events into the working set and fixes their leaves.
+    async fn record(
+        &mut self,
+        id: Uuid,
+        before: Entry,
+        decided: Vec<AnyEvent>,
+        metadata: &Metadata,
+        occurred_at: Option<DateTime<Utc>>,
+    ) -> Result<Entry, StoreError> {
+        if decided.is_empty() {
+            return Ok(before);
+        }
+        let mut after = before.clone();
+        for event in decided {
+            after.state.apply(&event);
+            after.sequence += 1;
+            self.head.position += 1;
+            self.fix_leaf(id, after.sequence, event, metadata, occurred_at).await?;
+        }
+        self.claim_unique(id, &before.state, &after.state).await?;
+        if let (AnyState::Booking(_), Some(booking)) = (&before.state, Booking::of(&after.state)) {
+            let old = self.cache.set_claim(BookingId(id), booking.claim());
+            self.undo.push(Undo::Claim(BookingId(id), old));
+        }
+        if matches!(after.state, AnyState::Schedule(_)) {
+            self.cache.schedule_of.clear();
+        }
+        if !self.touched_ids.contains_key(&id) {
+            self.touched_ids.insert(id, self.touched.len());
+            self.touched.push((id, before.state));
+            self.undo.push(Undo::Touched(id));
+        }
+        let old = self.cache.states.put(id, after.clone());
+        self.undo.push(Undo::State(id, old));
+        Ok(after)
+    }
+
+    async fn fix_leaf(
+        &mut self,
+        aggregate_id: Uuid,
+        sequence: i64,
+        mut event: AnyEvent,
+        metadata: &Metadata,
+        occurred_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        let position = self.head.position;
+        let event_id = Uuid::now_v7();
+        let mut personal = Vec::new();
+        event.visit_personal(&mut |field, subject, slot| {
+            personal.extend(slot.value().map(|value| (field, subject, value)));
+        });
+        let mut commitments = std::collections::BTreeMap::new();
+        for (field, subject, value) in personal {
+            let key = self.subject_key(subject).await?;
+            let sealed = seal::seal(
+                &key,
+                self.schema.log_id(),
+                event_id,
+                field,
+                &value,
+                &random_bytes()?,
+                &random_bytes()?,
+            )?;
+            commitments.insert(field.to_owned(), hex::encode(sealed.commitment));
+            self.sealed.push(NewSealed { position, field, subject, ciphertext: sealed.ciphertext });
+        }
+        let aggregate_type = event.aggregate_type();
+        let recorded_at = self.head.recorded_at;
+        let payload = event.payload().map_err(|source| StoreError::Corrupt {
+            what: "an event that does not serialise",
+            position,
+            source: Some(source.into()),
+        })?;
+        let leaf = Leaf {
+            tenant: self.schema.log_id(),
+            position: position.to_string(),
+            id: event_id,
+            event_type: event.type_name().to_owned(),
+            version: event.version(),
+            aggregate_type: aggregate_type.as_str().to_owned(),
+            aggregate_id,
+            sequence: sequence.to_string(),
+            recorded_at: format_time(recorded_at),
+            occurred_at: format_time(occurred_at.unwrap_or(recorded_at)),
+            metadata: metadata.clone(),
+            payload,
+            commitments,
+            nonce: hex::encode(random_bytes::<16>()?),
+        }
+        .encode()?;
+        self.events.push(NewEvent {
+            position,
+            event_id,
+            aggregate_type,
+            aggregate_id,
+            sequence,
+            event_type: event.type_name(),
+            event_version: i32::from(event.version()),
+            recorded_at,
+            actor: metadata.actor.clone(),
+            on_behalf_of: metadata.on_behalf_of.clone(),
+            leaf,
+        });
+        Ok(())
+    }
+
+    /// The subject's key: cached, stored, or made now and written with this batch.
+    async fn subject_key(&mut self, subject: SubjectId) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+        if let Some(key) = self.cache.subject_keys.get(&subject) {
+            return Ok(key.clone());
+        }
+        let stored = load::subject_keys(self.tx, &self.schema, self.store.keys(), &[subject.0]).await?;
+        let key = match stored.into_iter().next() {
+            Some((_, Some(key))) => key,
+            Some((_, None)) => {
+                return Err(DomainError::wrong_state("erased", "this person's data was erased").into());
+            }
+            None => {
+                let key = Zeroizing::new(random_bytes::<32>()?);
+                let wrapped = self
+                    .store
+                    .keys()
+                    .wrap_subject_key(subject.0, self.schema.log_id().0, &key, random_bytes()?)
+                    .map_err(|_| StoreError::Sealing("a subject key cannot be wrapped"))?;
+                self.new_keys.push((subject, wrapped));
+                self.undo.push(Undo::SubjectKey(subject));
+                key
+            }
+        };
+        self.cache.subject_keys.put(subject, key.clone());
+        Ok(key)
+    }
+
+    async fn claim_unique(&mut self, id: Uuid, before: &AnyState, after: &AnyState) -> Result<(), StoreError> {
+        let (old, new) = (before.unique_keys(), after.unique_keys());
+        if old == new {
+            return Ok(());
+        }
+        for (kind, value) in old.iter().filter(|key| !new.contains(key)) {
+            let key = (*kind, self.hmac(kind, value));
+            let previous = self.unique.insert(key, None);
+            self.undo.push(Undo::Unique(key, previous));
+        }
+        for (kind, value) in new.iter().filter(|key| !old.contains(key)) {
+            let key = (*kind, self.hmac(kind, value));
+            let owner = match self.unique.get(&key) {
+                Some(owner) => *owner,
+                None => append::unique_owner(self.tx, key.0, &key.1).await?,
+            };
+            if owner.is_some_and(|owner| owner != id) {
+                return Err(unique_taken(kind).into());
+            }
+            let previous = self.unique.insert(key, Some(id));
+            self.undo.push(Undo::Unique(key, previous));
+        }
+        Ok(())
+    }
+
+    pub(super) fn hmac(&self, kind: &str, value: &str) -> [u8; 32] {
+        self.store.keys().hmac_unique(kind, self.schema.log_id().0, value.as_bytes())
+    }
+
+    /// Who owns a unique value, seen from inside the batch.
+    pub(super) async fn unique_owner(&mut self, kind: &'static str, value: &str) -> Result<Option<Uuid>, StoreError> {
+        let key = (kind, self.hmac(kind, value));
+        match self.unique.get(&key) {
+            Some(owner) => Ok(*owner),
+            None => append::unique_owner(self.tx, key.0, &key.1).await,
+        }
+    }
+
+    fn roll_back(&mut self) {
+        while let Some(step) = self.undo.pop() {
+            match step {
+                Undo::State(id, Some(entry)) => drop(self.cache.states.put(id, entry)),
+                Undo::State(id, None) => drop(self.cache.states.pop(&id)),
+                Undo::Unique(key, Some(owner)) => drop(self.unique.insert(key, owner)),
+                Undo::Unique(key, None) => drop(self.unique.remove(&key)),
+                Undo::Claim(booking, claim) => drop(self.cache.set_claim(booking, claim)),
+                Undo::SubjectKey(subject) => drop(self.cache.subject_keys.pop(&subject)),
+                Undo::Touched(id) => {
+                    self.touched_ids.remove(&id);
+                    self.touched.pop();
+                }
+            }
+        }
+        // The schedule map may hold what the refused unit would have made so.
+        self.cache.schedule_of.clear();
+    }
+
+    /// Answers a repeated request with the aggregates as they were after the first.
+    async fn replay(&mut self, response: &append::StoredRow) -> Result<Answer, StoreError> {
+        match &response.response {
+            StoredResponse::Refused(error) => {
+                Ok(Err(StoreError::Refused { error: error.clone(), replayed: true }))
+            }
+            StoredResponse::Committed(stored) => {
+                replay_committed(self.tx, &self.schema.clone(), self.store, stored, response).await.map(Ok)
+            }
+        }
+    }
+
+    fn finish(
+        self,
+        units: &[&Unit],
+        answers: &[Answer],
+        stored: &HashMap<usize, ([u8; 32], append::StoredRow)>,
+    ) -> Result<Rows, StoreError> {
+        let expires_at =
+            self.head.recorded_at + Duration::hours(self.store.inner.settings.idempotency_hours);
+        let mut rows = Rows {
+            head: self.head,
+            events: self.events,
+            sealed: self.sealed,
+            new_keys: self.new_keys,
+            unique: self.unique.into_iter().collect(),
+            touched: Vec::with_capacity(self.touched.len()),
+            snapshot_every: self.store.inner.settings.snapshot_every,
+            responses: Vec::new(),
+            responses_expire_at: expires_at,
+        };
+        for (id, before) in self.touched {
+            // A batch is far smaller than the cache, so nothing it touched has been evicted.
+            let after = self.cache.states.peek(&id).ok_or(StoreError::BatchFailed("keep a batch's aggregates"))?;
+            rows.touched.push((id, before, after.clone()));
+        }
+        for (index, (unit, answer)) in units.iter().zip(answers).enumerate() {
+            let Some(key) = &unit.idempotency else { continue };
+            if stored.contains_key(&index) {
+                continue;
+            }
+            let (response, positions) = match answer {
+                Ok(committed) => (
+                    StoredResponse::Committed(
+                        committed
+                            .changed
+                            .iter()
+                            .map(|changed| StoredChange {
+                                aggregate_type: changed.state.aggregate_type().as_str().to_owned(),
+                                id: changed.id,
+                                sequence: changed.sequence,
+                            })
+                            .collect(),
+                    ),
+                    Some((committed.first_position, committed.last_position)),
+                ),
+                Err(StoreError::Refused { error, .. }) => (StoredResponse::Refused(error.clone()), None),
+                Err(_) => continue,
+            };
+            rows.responses.push(append::NewResponse { key: key.clone(), response, positions });
+        }
+        Ok(rows)
+    }
+}
+
+async fn replay_committed(
+    tx: &mut TenantTx<'_>,
+    schema: &Schema,
+    store: &EventStore,
+    stored: &[StoredChange],
+    response: &append::StoredRow,
+) -> Result<Committed, StoreError> {
+    let mut reader = Reader::disclosing(schema, store.keys());
+    let mut changed = Vec::with_capacity(stored.len());
+    for change in stored {
+        let corrupt = |what| StoreError::Corrupt { what, position: response.last_position, source: None };
+        let aggregate_type = change.parsed_type().ok_or_else(|| corrupt("an unknown aggregate type"))?;
+        let stream = StreamRef { aggregate_type, id: change.id };
+        let (entry, _) = reader
+            .aggregate(tx, stream, Until::Sequence(change.sequence))
+            .await?
+            .ok_or_else(|| corrupt("an answer without its stream"))?;
+        changed.push(Changed { id: change.id, sequence: entry.sequence, state: entry.state });
+    }
+    Ok(Committed {
+        first_position: response.first_position,
+        last_position: response.last_position,
+        recorded_at: response.at,
+        changed,
+        replayed: true,
+    })
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
+    random::bytes::<N>().map_err(|_| StoreError::Sealing("the system has no randomness"))
+}

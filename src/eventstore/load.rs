@@ -1,0 +1,309 @@
+//! Reading a log back: streams, aggregates at a sequence, position or time, and ranges of events.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use daybook_domain::{
+    RecordedEvent, SubjectId, TenantId,
+    registry::{AggregateType, AnyState},
+};
+use daybook_projections::Schema;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    StoreError, StreamRef,
+    cache::Entry,
+    leaf::Leaf,
+    seal,
+};
+use crate::keys::Keys;
+
+/// Bump when a fold changes its meaning: snapshots of another version are not used.
+pub const FOLD_VERSION: i32 = 1;
+
+/// How far a stream is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// To its end.
+    End,
+    /// Up to and including this sequence of the stream.
+    Sequence(i64),
+    /// Up to and including this position of the log.
+    Position(i64),
+    /// What was recorded by this time.
+    Time(DateTime<Utc>),
+}
+
+/// Reads leaves and puts personal values back.
+pub struct Reader<'a> {
+    schema: &'a Schema,
+    keys: &'a Keys,
+    /// Whether personal values are unsealed; without it they stay sealed, which is enough for most decisions.
+    disclose: bool,
+    subject_keys: HashMap<SubjectId, Option<Zeroizing<[u8; 32]>>>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that unseals personal values.
+    pub fn disclosing(schema: &'a Schema, keys: &'a Keys) -> Self {
+        Self { schema, keys, disclose: true, subject_keys: HashMap::new() }
+    }
+
+    /// A reader that leaves personal values sealed.
+    pub fn sealed(schema: &'a Schema, keys: &'a Keys) -> Self {
+        Self { schema, keys, disclose: false, subject_keys: HashMap::new() }
+    }
+
+    /// The events after a position, at most `limit` of them, in order.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses or the log is corrupt.
+    pub async fn after(
+        &mut self,
+        connection: &mut PgConnection,
+        position: i64,
+        limit: i64,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let sql = self.schema.sql("SELECT position, leaf FROM {s}.events WHERE position > $1 ORDER BY position LIMIT $2");
+        let rows = sqlx::query(&sql)
+            .bind(position)
+            .bind(limit)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(StoreError::db("read the log"))?;
+        self.decode(connection, rows).await
+    }
+
+    /// The events of one stream.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses or the log is corrupt.
+    pub async fn stream(
+        &mut self,
+        connection: &mut PgConnection,
+        stream: StreamRef,
+        until: Until,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let (sequence, position, time) = match until {
+            Until::End => (i64::MAX, i64::MAX, DateTime::<Utc>::MAX_UTC),
+            Until::Sequence(sequence) => (sequence, i64::MAX, DateTime::<Utc>::MAX_UTC),
+            Until::Position(position) => (i64::MAX, position, DateTime::<Utc>::MAX_UTC),
+            Until::Time(time) => (i64::MAX, i64::MAX, time),
+        };
+        // PostgreSQL's own range is narrower than chrono's.
+        let time = time.min(DateTime::from_timestamp(32_503_680_000, 0).unwrap_or(time));
+        let sql = self.schema.sql(
+            "SELECT position, leaf FROM {s}.events
+             WHERE aggregate_id = $1 AND aggregate_type = $2 AND sequence <= $3 AND position <= $4 AND recorded_at <= $5
+             ORDER BY sequence",
+        );
+        let rows = sqlx::query(&sql)
+            .bind(stream.id)
+            .bind(stream.aggregate_type.as_str())
+            .bind(sequence)
+            .bind(position)
+            .bind(time)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(StoreError::db("read a stream"))?;
+        self.decode(connection, rows).await
+    }
+
+    /// One aggregate folded up to a point; `None` when nothing had happened to it by then.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses or the log is corrupt.
+    pub async fn aggregate(
+        &mut self,
+        connection: &mut PgConnection,
+        stream: StreamRef,
+        until: Until,
+    ) -> Result<Option<(Entry, RecordedEvent)>, StoreError> {
+        let events = self.stream(connection, stream, until).await?;
+        let mut state = AnyState::new(stream.aggregate_type);
+        for event in &events {
+            state.apply(&event.event);
+        }
+        Ok(events.into_iter().next_back().map(|last| (Entry { state, sequence: last.sequence }, last)))
+    }
+
+    /// Many aggregates at their end, from their snapshots where there are any. Ids without events are absent.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses or the log is corrupt.
+    pub async fn aggregates(
+        &mut self,
+        connection: &mut PgConnection,
+        ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, Entry>, StoreError> {
+        let snapshots = sqlx::query(&self.schema.sql(
+            "SELECT aggregate_type, aggregate_id, sequence, state FROM {s}.snapshots
+             WHERE aggregate_id = ANY($1) AND fold_version = $2",
+        ))
+        .bind(ids)
+        .bind(FOLD_VERSION)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(StoreError::db("read snapshots"))?;
+        let mut found = HashMap::new();
+        for row in snapshots {
+            let aggregate_type: String = row.try_get(0).map_err(StoreError::db("read snapshots"))?;
+            let id: Uuid = row.try_get(1).map_err(StoreError::db("read snapshots"))?;
+            let sequence: i64 = row.try_get(2).map_err(StoreError::db("read snapshots"))?;
+            let json: serde_json::Value = row.try_get(3).map_err(StoreError::db("read snapshots"))?;
+            // A snapshot of an older shape is only a cache that missed.
+            if let Some(aggregate_type) = AggregateType::parse(&aggregate_type) {
+                if let Ok(state) = AnyState::from_json(aggregate_type, json) {
+                    found.insert(id, Entry { state, sequence });
+                }
+            }
+        }
+        let after: Vec<i64> = ids.iter().map(|id| found.get(id).map_or(0, |entry| entry.sequence)).collect();
+        let rows = sqlx::query(&self.schema.sql(
+            "SELECT e.position, e.leaf
+             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, after)
+             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence > wanted.after
+             ORDER BY e.position",
+        ))
+        .bind(ids)
+        .bind(&after)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(StoreError::db("read streams"))?;
+        for event in self.decode(connection, rows).await? {
+            let entry = found
+                .entry(event.aggregate_id)
+                .or_insert_with(|| Entry { state: AnyState::new(event.aggregate_type), sequence: 0 });
+            entry.state.apply(&event.event);
+            entry.sequence = event.sequence;
+        }
+        Ok(found)
+    }
+
+    /// Decodes rows of (position, leaf), putting personal values back where they may be disclosed.
+    ///
+    /// # Errors
+    /// When a leaf is corrupt or a sealed value is not what its leaf commits to.
+    pub async fn decode(
+        &mut self,
+        connection: &mut PgConnection,
+        rows: Vec<PgRow>,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let mut events = Vec::with_capacity(rows.len());
+        let mut committed = HashMap::new();
+        for row in rows {
+            let position: i64 = row.try_get(0).map_err(StoreError::db("read a position"))?;
+            let leaf = Leaf::decode(row.try_get(1).map_err(StoreError::db("read a leaf"))?, position)?;
+            if !leaf.commitments.is_empty() {
+                committed.insert(position, leaf.commitments.clone());
+            }
+            events.push(leaf.into_recorded(position)?);
+        }
+        if self.disclose && !committed.is_empty() {
+            self.unseal(connection, &mut events, &committed).await?;
+        }
+        Ok(events)
+    }
+
+    async fn unseal(
+        &mut self,
+        connection: &mut PgConnection,
+        events: &mut [RecordedEvent],
+        committed: &HashMap<i64, std::collections::BTreeMap<String, String>>,
+    ) -> Result<(), StoreError> {
+        let positions: Vec<i64> = committed.keys().copied().collect();
+        let rows: Vec<(i64, String, Uuid, Vec<u8>)> = sqlx::query_as(
+            &self.schema.sql("SELECT position, field, subject_id, ciphertext FROM {s}.sealed_values WHERE position = ANY($1)"),
+        )
+        .bind(&positions)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(StoreError::db("read sealed values"))?;
+        let subjects: HashSet<SubjectId> = rows.iter().map(|row| SubjectId(row.2)).collect();
+        self.load_subject_keys(connection, subjects).await?;
+        let sealed: HashMap<(i64, String), (SubjectId, Vec<u8>)> =
+            rows.into_iter().map(|(position, field, subject, bytes)| ((position, field), (SubjectId(subject), bytes))).collect();
+        for event in events.iter_mut().filter(|event| committed.contains_key(&event.position)) {
+            let (tenant, position, event_id) = (self.schema.log_id(), event.position, event.event_id);
+            let mut failure = None;
+            event.event.visit_personal(&mut |field, _subject, slot| {
+                let value = committed
+                    .get(&position)
+                    .and_then(|fields| fields.get(field))
+                    .map(|commitment| match sealed.get(&(position, field.to_owned())) {
+                        // Erasure destroys the key and the sealed rows.
+                        None => Ok(None),
+                        Some((subject, bytes)) => match self.subject_keys.get(subject) {
+                            Some(Some(key)) => seal::unseal(key, tenant, event_id, field, bytes, commitment).map(Some),
+                            Some(None) => Ok(None),
+                            None => Err(StoreError::Sealing("a sealed value has no subject key")),
+                        },
+                    });
+                let outcome = match value {
+                    None => Ok(()),
+                    Some(Ok(value)) => slot.restore(value).map_err(|_| StoreError::Sealing("a sealed value is of another type")),
+                    Some(Err(error)) => Err(error),
+                };
+                if let Err(error) = outcome {
+                    failure.get_or_insert(error);
+                }
+            });
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_subject_keys(
+        &mut self,
+        connection: &mut PgConnection,
+        subjects: HashSet<SubjectId>,
+    ) -> Result<(), StoreError> {
+        let missing: Vec<Uuid> =
+            subjects.into_iter().filter(|s| !self.subject_keys.contains_key(s)).map(|subject| subject.0).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for (subject, key) in subject_keys(connection, self.schema, self.keys, &missing).await? {
+            self.subject_keys.insert(subject, key);
+        }
+        Ok(())
+    }
+}
+
+/// Reads and unwraps subject keys; a destroyed one is `None`, an unknown one is absent.
+///
+/// # Errors
+/// When PostgreSQL refuses or a key does not unwrap under the master keys.
+pub async fn subject_keys(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    keys: &Keys,
+    subjects: &[Uuid],
+) -> Result<Vec<(SubjectId, Option<Zeroizing<[u8; 32]>>)>, StoreError> {
+    let rows: Vec<(Uuid, Option<Vec<u8>>)> = sqlx::query_as(
+        &schema.sql("SELECT subject_id, wrapped_key FROM {s}.subject_keys WHERE subject_id = ANY($1)"),
+    )
+    .bind(subjects)
+    .fetch_all(connection)
+    .await
+    .map_err(StoreError::db("read subject keys"))?;
+    rows.into_iter()
+        .map(|(subject, wrapped)| {
+            let key = wrapped
+                .map(|wrapped| {
+                    keys.unwrap_subject_key(subject, tenant_uuid(schema.log_id()), &wrapped)
+                        .map_err(|_| StoreError::Sealing("a subject key does not unwrap under the master keys"))
+                })
+                .transpose()?;
+            Ok((SubjectId(subject), key))
+        })
+        .collect()
+}
+
+fn tenant_uuid(tenant: TenantId) -> Uuid {
+    tenant.0
+}

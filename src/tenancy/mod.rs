@@ -1,0 +1,57 @@
+//! Tenancy at the connection: a schema and a role per tenant, entered per transaction.
+
+pub mod database;
+pub mod directory;
+pub mod migrate;
+pub mod provision;
+pub mod tx;
+
+pub use daybook_projections::Schema;
+pub use database::Database;
+pub use directory::{Caller, TenantDirectory, TenantInfo};
+pub use tx::{Access, TenantTx};
+
+/// What can go wrong in tenancy.
+#[derive(Debug, thiserror::Error)]
+pub enum TenancyError {
+    /// PostgreSQL refused or is away.
+    #[error("{attempted}")]
+    Database {
+        /// What was attempted.
+        attempted: &'static str,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A migration failed.
+    #[error("migration {version} of schema {schema}")]
+    Migration {
+        /// The schema being migrated.
+        schema: String,
+        /// The migration's version.
+        version: i64,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A migration that was applied is not the one this binary has.
+    #[error("schema {schema} has a migration {version} that this binary does not know or that was changed")]
+    ForeignMigration {
+        /// The schema.
+        schema: String,
+        /// The migration's version.
+        version: i64,
+    },
+    /// A command of a tenant aggregate was refused or failed.
+    #[error(transparent)]
+    Store(#[from] crate::eventstore::StoreError),
+    /// No tenant of that slug or id.
+    #[error("no tenant {0}")]
+    UnknownTenant(String),
+}
+
+impl TenancyError {
+    pub(crate) fn db(attempted: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Database { attempted, source }
+    }
+}

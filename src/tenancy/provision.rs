@@ -1,0 +1,40 @@
+//! Creating a tenant: its role and schema first, then the event that says it exists.
+
+use daybook_domain::TenantId;
+use daybook_projections::Schema;
+use sqlx::Executor;
+
+use super::{Database, TenancyError, migrate};
+
+/// Creates a tenant's role and schema with every table. Harmless to repeat; nothing sees the tenant before its
+/// `tenant.created` event is committed.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn create_schema(database: &Database, tenant: TenantId) -> Result<(), TenancyError> {
+    let schema = Schema::tenant(tenant);
+    let mut connection = database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
+    migrate::create_role(&mut connection, &schema, database.app_user()).await?;
+    drop(connection);
+    migrate::tenant(database, tenant).await?;
+    Ok(())
+}
+
+/// Drops a schema whose tenant was refused after all (a slug lost to a racing creation).
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn drop_unborn_schema(database: &Database, tenant: TenantId) -> Result<(), TenancyError> {
+    let schema = Schema::tenant(tenant);
+    database
+        .owner()
+        .execute(format!("DROP SCHEMA IF EXISTS {schema} CASCADE; DROP ROLE IF EXISTS {schema}").as_str())
+        .await
+        .map_err(TenancyError::db("drop the schema of a refused tenant"))?;
+    sqlx::query("DELETE FROM daybook_platform.tenant_schemas WHERE tenant_id = $1")
+        .bind(tenant.0)
+        .execute(database.owner())
+        .await
+        .map_err(TenancyError::db("forget the schema of a refused tenant"))?;
+    Ok(())
+}
