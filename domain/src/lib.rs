@@ -9,9 +9,14 @@
 pub mod aggregate;
 pub mod error;
 pub mod ids;
+pub mod interval;
+pub mod local_time;
+pub mod money;
 pub mod personal;
 
 pub use aggregate::{Decider, Event, PersonalVisitor};
 pub use error::{DomainError, FieldError};
 pub use ids::*;
+pub use interval::{Interval, Nights};
+pub use money::{Currency, Money};
 pub use personal::Personal;
