@@ -43,7 +43,7 @@ pub struct TestCluster {
     templates: Mutex<()>,
     /// Its standard input is the pipe it waits on.
     _guardian: Child,
-    _postmaster: Child,
+    postmaster: Child,
 }
 
 /// A database of one test's own, dropped when the test is over.
@@ -148,7 +148,7 @@ impl TestCluster {
         let guardian = spawn_guardian(&binaries, account.as_ref(), &directory);
         initdb(&binaries, account.as_ref(), &directory);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut postmaster = spawn_postmaster(&binaries, account.as_ref(), &directory, port);
+        let postmaster = spawn_postmaster(&binaries, account.as_ref(), &directory, port);
 
         let mut cluster = Self {
             socket_directory: directory.clone(),
@@ -157,10 +157,9 @@ impl TestCluster {
             app_password: random::token("").unwrap().expose_secret().to_owned(),
             templates: Mutex::new(()),
             _guardian: guardian,
-            _postmaster: Command::new("true").spawn().unwrap(),
+            postmaster,
         };
-        let mut admin = cluster.wait_until_ready(&mut postmaster, &directory).await;
-        cluster._postmaster = postmaster;
+        let mut admin = cluster.wait_until_ready().await;
         let roles = format!(
             "CREATE ROLE {OWNER_ROLE} LOGIN NOSUPERUSER CREATEROLE NOCREATEDB PASSWORD '{}';
              CREATE ROLE {APP_ROLE} LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOINHERIT PASSWORD '{}'",
@@ -171,14 +170,14 @@ impl TestCluster {
         cluster
     }
 
-    async fn wait_until_ready(&self, postmaster: &mut Child, directory: &Path) -> PgConnection {
+    async fn wait_until_ready(&mut self) -> PgConnection {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             match PgConnection::connect_with(&self.admin_options()).await {
                 Ok(connection) => return connection,
                 Err(error) => {
-                    let ended = postmaster.try_wait().unwrap();
-                    let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
+                    let ended = self.postmaster.try_wait().unwrap();
+                    let log = fs::read_to_string(self.socket_directory.join("log")).unwrap_or_default();
                     assert!(ended.is_none(), "the test cluster did not start ({ended:?}):\n{log}");
                     assert!(Instant::now() < deadline, "the test cluster does not answer: {error}\n{log}");
                 }
