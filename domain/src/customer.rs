@@ -123,7 +123,9 @@ impl Event for CustomerEvent {
     fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
         let (customer_id, name, email, phone) = match self {
             Self::Registered { customer_id, name, email, phone } => (customer_id, Some(name), email, phone),
-            Self::Updated { customer_id, name, email, phone, .. } => (customer_id, name.as_mut(), email, phone),
+            Self::Updated { customer_id, name, email, phone, .. } => {
+                (customer_id, name.as_mut(), email, phone)
+            }
             Self::Archived { .. } => return,
         };
         let subject = (*customer_id).into();
@@ -156,7 +158,11 @@ impl Decider for Customer {
     type Event = CustomerEvent;
     type Context = CustomerContext;
 
-    fn decide(&self, command: &CustomerCommand, context: &CustomerContext) -> Result<Vec<CustomerEvent>, DomainError> {
+    fn decide(
+        &self,
+        command: &CustomerCommand,
+        context: &CustomerContext,
+    ) -> Result<Vec<CustomerEvent>, DomainError> {
         let customer_id = context.id;
         match command {
             CustomerCommand::Register { .. } if self.id.is_some() => {
@@ -226,7 +232,9 @@ impl Customer {
                 removed.push(Contact::Email);
                 None
             }
-            Some(Some(email)) => Some(Personal::new(email.clone())).filter(|email| Some(email) != self.email.as_ref()),
+            Some(Some(email)) => {
+                Some(Personal::new(email.clone())).filter(|email| Some(email) != self.email.as_ref())
+            }
             Some(None) | None => None,
         };
         let phone = match phone {
@@ -234,7 +242,9 @@ impl Customer {
                 removed.push(Contact::Phone);
                 None
             }
-            Some(Some(phone)) => Some(Personal::new(phone.clone())).filter(|phone| Some(phone) != self.phone.as_ref()),
+            Some(Some(phone)) => {
+                Some(Personal::new(phone.clone())).filter(|phone| Some(phone) != self.phone.as_ref())
+            }
             Some(None) | None => None,
         };
         if name.is_none() && email.is_none() && phone.is_none() && removed.is_empty() {
@@ -287,7 +297,10 @@ mod tests {
         let subject = CustomerId::default().into();
         assert_eq!(
             seen,
-            [("name", subject, Some("Ada Canary".into())), ("email", subject, Some("ada@canary.example".into()))]
+            [
+                ("name", subject, Some("Ada Canary".into())),
+                ("email", subject, Some("ada@canary.example".into()))
+            ]
         );
         let payload = serde_json::to_value(&event).unwrap();
         let mut read: CustomerEvent = serde_json::from_value(payload).unwrap();
@@ -312,7 +325,11 @@ mod tests {
             }]);
         TestFramework::<Customer>::with(context())
             .given(vec![registered()])
-            .when(CustomerCommand::Update { name: None, email: Some(Some(email("ada@canary.example"))), phone: Some(None) })
+            .when(CustomerCommand::Update {
+                name: None,
+                email: Some(Some(email("ada@canary.example"))),
+                phone: Some(None),
+            })
             .then_expect_events(vec![]);
     }
 
@@ -321,6 +338,9 @@ mod tests {
         TestFramework::<Customer>::with(CustomerContext { live_bookings: 1, ..context() })
             .given(vec![registered()])
             .when(CustomerCommand::Archive)
-            .then_expect_error(DomainError::wrong_state("booked", "the customer has bookings that are not over"));
+            .then_expect_error(DomainError::wrong_state(
+                "booked",
+                "the customer has bookings that are not over",
+            ));
     }
 }

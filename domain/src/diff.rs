@@ -29,13 +29,19 @@ fn compare(path: &mut String, old: &Value, new: &Value, changes: &mut Vec<Change
         changes.push(Change { path: path.clone(), old: old.clone(), new: new.clone() });
         return;
     };
-    let mut keys: Vec<&String> = before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))).collect();
+    let mut keys: Vec<&String> =
+        before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))).collect();
     keys.sort();
     for key in keys {
         let length = path.len();
         path.push('/');
         path.push_str(&key.replace('~', "~0").replace('/', "~1"));
-        compare(path, before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null), changes);
+        compare(
+            path,
+            before.get(key).unwrap_or(&Value::Null),
+            after.get(key).unwrap_or(&Value::Null),
+            changes,
+        );
         path.truncate(length);
     }
 }
@@ -58,6 +64,9 @@ mod tests {
     #[test]
     fn the_first_state_differs_from_nothing() {
         let changes = diff(&Value::Null, &json!({"status": "held"}));
-        assert_eq!(changes, [Change { path: String::new(), old: Value::Null, new: json!({"status": "held"}) }]);
+        assert_eq!(
+            changes,
+            [Change { path: String::new(), old: Value::Null, new: json!({"status": "held"}) }]
+        );
     }
 }

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainError, Event, FieldError, Money, OfferingId, ResourceId, impl_cqrs_aggregate, text::Name};
+use crate::{
+    Decider, DomainError, Event, FieldError, Money, OfferingId, ResourceId, impl_cqrs_aggregate, text::Name,
+};
 
 /// Whether it is booked by nights or by timed slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +222,11 @@ impl Decider for Offering {
     type Event = OfferingEvent;
     type Context = OfferingContext;
 
-    fn decide(&self, command: &OfferingCommand, context: &OfferingContext) -> Result<Vec<OfferingEvent>, DomainError> {
+    fn decide(
+        &self,
+        command: &OfferingCommand,
+        context: &OfferingContext,
+    ) -> Result<Vec<OfferingEvent>, DomainError> {
         match command {
             OfferingCommand::Create { .. } if self.id.is_some() => {
                 Err(DomainError::AlreadyExists { what: Self::TYPE.into() })
@@ -274,7 +280,9 @@ impl OfferingTerms {
             price: change.price.unwrap_or(self.price),
             price_per: change.price_per.unwrap_or(self.price_per),
             requires_approval: change.requires_approval.unwrap_or(self.requires_approval),
-            cancellation_policy: change.cancellation_policy.unwrap_or_else(|| self.cancellation_policy.clone()),
+            cancellation_policy: change
+                .cancellation_policy
+                .unwrap_or_else(|| self.cancellation_policy.clone()),
             hold_minutes: change.hold_minutes.unwrap_or(self.hold_minutes),
         }
     }
@@ -289,7 +297,12 @@ fn validate(terms: &OfferingTerms, resources: Option<&Vec<(ResourceId, bool)>>) 
         }
     };
     let ids = &terms.resource_ids;
-    require((1..=200).contains(&ids.len()), "/resource_ids", "invalid_resources", "an offering has 1 to 200 resources");
+    require(
+        (1..=200).contains(&ids.len()),
+        "/resource_ids",
+        "invalid_resources",
+        "an offering has 1 to 200 resources",
+    );
     for (index, id) in ids.iter().enumerate() {
         let pointer = format!("/resource_ids/{index}");
         require(!ids[..index].contains(id), &pointer, "duplicate_resource", "the resource is named twice");
@@ -313,12 +326,32 @@ fn validate(terms: &OfferingTerms, resources: Option<&Vec<(ResourceId, bool)>>) 
         }
     }
     require(terms.price.amount >= 0, "/price/amount", "negative_price", "a price is not negative");
-    require(terms.buffer_before_minutes <= 10_080, "/buffer_before_minutes", "too_long", "a buffer is at most a week");
-    require(terms.buffer_after_minutes <= 10_080, "/buffer_after_minutes", "too_long", "a buffer is at most a week");
-    require(terms.min_notice_minutes <= 525_600, "/min_notice_minutes", "too_long", "notice is at most a year");
+    require(
+        terms.buffer_before_minutes <= 10_080,
+        "/buffer_before_minutes",
+        "too_long",
+        "a buffer is at most a week",
+    );
+    require(
+        terms.buffer_after_minutes <= 10_080,
+        "/buffer_after_minutes",
+        "too_long",
+        "a buffer is at most a week",
+    );
+    require(
+        terms.min_notice_minutes <= 525_600,
+        "/min_notice_minutes",
+        "too_long",
+        "notice is at most a year",
+    );
     let window = terms.max_advance_days.is_none_or(|days| (1..=1100).contains(&days));
     require(window, "/max_advance_days", "invalid_window", "the advance window is 1 to 1,100 days");
-    require((1..=1440).contains(&terms.hold_minutes), "/hold_minutes", "invalid_hold", "a hold lasts 1 to 1,440 minutes");
+    require(
+        (1..=1440).contains(&terms.hold_minutes),
+        "/hold_minutes",
+        "invalid_hold",
+        "a hold lasts 1 to 1,440 minutes",
+    );
     let tiers = &terms.cancellation_policy.tiers;
     require(tiers.len() <= 10, "/cancellation_policy/tiers", "too_many", "a policy has at most 10 tiers");
     for (index, tier) in tiers.iter().enumerate() {
@@ -345,7 +378,11 @@ mod tests {
     const PITCH: ResourceId = ResourceId(Uuid::from_u128(1));
 
     fn context() -> OfferingContext {
-        OfferingContext { now: DateTime::UNIX_EPOCH, id: OfferingId::default(), resources: vec![(PITCH, true)] }
+        OfferingContext {
+            now: DateTime::UNIX_EPOCH,
+            id: OfferingId::default(),
+            resources: vec![(PITCH, true)],
+        }
     }
 
     fn terms() -> OfferingTerms {
@@ -395,7 +432,14 @@ mod tests {
         let error = Offering::default().decide(&create(wrong), &context()).unwrap_err();
         assert_eq!(
             codes(error),
-            ["duplicate_resource", "unknown_resource", "not_for_nights", "negative_price", "invalid_percent", "not_sorted"]
+            [
+                "duplicate_resource",
+                "unknown_resource",
+                "not_for_nights",
+                "negative_price",
+                "invalid_percent",
+                "not_sorted"
+            ]
         );
     }
 
@@ -421,11 +465,17 @@ mod tests {
     #[test]
     fn the_fee_is_that_of_the_nearest_tier() {
         let policy = CancellationPolicy {
-            tiers: vec![PolicyTier { hours_before: 72, fee_percent: 50 }, PolicyTier { hours_before: 24, fee_percent: 100 }],
+            tiers: vec![
+                PolicyTier { hours_before: 72, fee_percent: 50 },
+                PolicyTier { hours_before: 24, fee_percent: 100 },
+            ],
         };
         let start = DateTime::UNIX_EPOCH + Duration::days(30);
         let fee = |hours: i64| policy.fee_percent_at(start - Duration::hours(hours), start);
-        assert_eq!([fee(100), fee(72), fee(71), fee(24), fee(23), fee(0), fee(-5)], [0, 0, 50, 50, 100, 100, 100]);
+        assert_eq!(
+            [fee(100), fee(72), fee(71), fee(24), fee(23), fee(0), fee(-5)],
+            [0, 0, 50, 50, 100, 100, 100]
+        );
         assert_eq!(CancellationPolicy::default().fee_percent_at(start, start), 0);
     }
 }

@@ -156,7 +156,11 @@ impl Decider for Resource {
     type Event = ResourceEvent;
     type Context = ResourceContext;
 
-    fn decide(&self, command: &ResourceCommand, context: &ResourceContext) -> Result<Vec<ResourceEvent>, DomainError> {
+    fn decide(
+        &self,
+        command: &ResourceCommand,
+        context: &ResourceContext,
+    ) -> Result<Vec<ResourceEvent>, DomainError> {
         if let ResourceCommand::Create { name, kind, capacity, time_zone } = command {
             if self.exists() {
                 return Err(DomainError::AlreadyExists { what: Self::TYPE.into() });
@@ -233,7 +237,10 @@ impl Resource {
         }
         // Nights are dates in the resource's zone; what is booked was booked in the old one.
         if time_zone.is_some() && context.live_claims > 0 {
-            return Err(DomainError::wrong_state("booked", "the time zone of a booked resource cannot change"));
+            return Err(DomainError::wrong_state(
+                "booked",
+                "the time zone of a booked resource cannot change",
+            ));
         }
         if name.is_none() && capacity.is_none() && time_zone.is_none() {
             return Ok(Vec::new());
@@ -244,9 +251,11 @@ impl Resource {
 
 fn check_capacity(kind: ResourceKind, capacity: u32) -> Result<u32, DomainError> {
     match kind {
-        ResourceKind::Unit if capacity != 1 => {
-            Err(DomainError::field("/capacity", "invalid_capacity", "a unit has a capacity of 1; make it a pool"))
-        }
+        ResourceKind::Unit if capacity != 1 => Err(DomainError::field(
+            "/capacity",
+            "invalid_capacity",
+            "a unit has a capacity of 1; make it a pool",
+        )),
         ResourceKind::Pool if !(1..=MAX_CAPACITY).contains(&capacity) => {
             Err(DomainError::field("/capacity", "invalid_capacity", "a pool has 1 to 10,000 units"))
         }
@@ -325,11 +334,17 @@ mod tests {
         TestFramework::<Resource>::with(ResourceContext { peak_claims: 2, live_claims: 2, ..context() })
             .given(vec![created(ResourceKind::Pool, 3)])
             .when(resize(1))
-            .then_expect_error(DomainError::wrong_state("booked", "bookings already need more units than that"));
+            .then_expect_error(DomainError::wrong_state(
+                "booked",
+                "bookings already need more units than that",
+            ));
         TestFramework::<Resource>::with(ResourceContext { min_capacity_for_pins: 3, ..context() })
             .given(vec![created(ResourceKind::Pool, 3)])
             .when(resize(2))
-            .then_expect_error(DomainError::wrong_state("booked", "bookings already need more units than that"));
+            .then_expect_error(DomainError::wrong_state(
+                "booked",
+                "bookings already need more units than that",
+            ));
     }
 
     #[test]
@@ -337,19 +352,33 @@ mod tests {
         let booked = || ResourceContext { live_claims: 1, peak_claims: 1, ..context() };
         TestFramework::<Resource>::with(booked())
             .given(vec![created(ResourceKind::Unit, 1)])
-            .when(ResourceCommand::Update { name: None, capacity: None, time_zone: Some(Tz::Europe__Brussels) })
-            .then_expect_error(DomainError::wrong_state("booked", "the time zone of a booked resource cannot change"));
+            .when(ResourceCommand::Update {
+                name: None,
+                capacity: None,
+                time_zone: Some(Tz::Europe__Brussels),
+            })
+            .then_expect_error(DomainError::wrong_state(
+                "booked",
+                "the time zone of a booked resource cannot change",
+            ));
         TestFramework::<Resource>::with(booked())
             .given(vec![created(ResourceKind::Unit, 1)])
             .when(ResourceCommand::Archive)
-            .then_expect_error(DomainError::wrong_state("booked", "the resource has bookings that are not over"));
+            .then_expect_error(DomainError::wrong_state(
+                "booked",
+                "the resource has bookings that are not over",
+            ));
     }
 
     #[test]
     fn an_update_that_changes_nothing_leaves_no_event() {
         TestFramework::<Resource>::with(context())
             .given(vec![created(ResourceKind::Pool, 3)])
-            .when(ResourceCommand::Update { name: Some(name("Pitch")), capacity: Some(3), time_zone: Some(Tz::UTC) })
+            .when(ResourceCommand::Update {
+                name: Some(name("Pitch")),
+                capacity: Some(3),
+                time_zone: Some(Tz::UTC),
+            })
             .then_expect_events(vec![]);
     }
 

@@ -8,7 +8,9 @@ mod tests;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainError, Event, FieldError, ResourceId, ScheduleId, impl_cqrs_aggregate, text::Name};
+use crate::{
+    Decider, DomainError, Event, FieldError, ResourceId, ScheduleId, impl_cqrs_aggregate, text::Name,
+};
 
 pub use hours::{Closed, ClosedBy, LocalTime};
 
@@ -218,7 +220,11 @@ impl Decider for Schedule {
     type Event = ScheduleEvent;
     type Context = ScheduleContext;
 
-    fn decide(&self, command: &ScheduleCommand, context: &ScheduleContext) -> Result<Vec<ScheduleEvent>, DomainError> {
+    fn decide(
+        &self,
+        command: &ScheduleCommand,
+        context: &ScheduleContext,
+    ) -> Result<Vec<ScheduleEvent>, DomainError> {
         match command {
             ScheduleCommand::Create { .. } if self.id.is_some() => {
                 Err(DomainError::AlreadyExists { what: Self::TYPE.into() })
@@ -299,19 +305,37 @@ fn validate(
     );
     for (index, id) in resource_ids.iter().enumerate() {
         let twice = resource_ids[..index].contains(id);
-        require(!twice, format!("/resource_ids/{index}"), "duplicate_resource", "the resource is named twice");
+        require(
+            !twice,
+            format!("/resource_ids/{index}"),
+            "duplicate_resource",
+            "the resource is named twice",
+        );
         let bookable = known.is_none_or(|known| known.contains(&(*id, true)));
-        require(bookable, format!("/resource_ids/{index}"), "unknown_resource", "no such resource, or it is archived");
+        require(
+            bookable,
+            format!("/resource_ids/{index}"),
+            "unknown_resource",
+            "no such resource, or it is archived",
+        );
     }
     let Rules { weekly, seasons, exceptions, blocks } = rules;
-    for (name, length) in
-        [("weekly", weekly.len()), ("seasons", seasons.len()), ("exceptions", exceptions.len()), ("blocks", blocks.len())]
-    {
+    for (name, length) in [
+        ("weekly", weekly.len()),
+        ("seasons", seasons.len()),
+        ("exceptions", exceptions.len()),
+        ("blocks", blocks.len()),
+    ] {
         require(length <= MAX_ENTRIES, format!("/{name}"), "too_many", "at most 200 entries");
     }
     let mut check_weekly = |rules: &[WeeklyRule], at: &str| {
         for (index, rule) in rules.iter().enumerate() {
-            require(!rule.days.is_empty(), format!("{at}/{index}/days"), "no_days", "a rule names at least one day");
+            require(
+                !rule.days.is_empty(),
+                format!("{at}/{index}/days"),
+                "no_days",
+                "a rule names at least one day",
+            );
             let ordered = rule.opens < rule.closes;
             require(ordered, format!("{at}/{index}/closes"), "interval_reversed", "it closes after it opens");
         }
@@ -323,23 +347,44 @@ fn validate(
     }
     for (index, season) in seasons.iter().enumerate() {
         let at = format!("/seasons/{index}");
-        require(season.from < season.until, format!("{at}/until"), "interval_reversed", "a season ends after it begins");
-        let apart = seasons[..index].iter().all(|other| season.until <= other.from || other.until <= season.from);
+        require(
+            season.from < season.until,
+            format!("{at}/until"),
+            "interval_reversed",
+            "a season ends after it begins",
+        );
+        let apart =
+            seasons[..index].iter().all(|other| season.until <= other.from || other.until <= season.from);
         require(apart, at, "overlapping_season", "seasons do not overlap");
     }
     for (index, exception) in exceptions.iter().enumerate() {
         let at = format!("/exceptions/{index}");
         let once = exceptions[..index].iter().all(|other| other.date != exception.date);
         require(once, format!("{at}/date"), "duplicate_date", "a date has one exception");
-        require(exception.windows.len() <= MAX_ENTRIES, format!("{at}/windows"), "too_many", "at most 200 entries");
+        require(
+            exception.windows.len() <= MAX_ENTRIES,
+            format!("{at}/windows"),
+            "too_many",
+            "at most 200 entries",
+        );
         for (window, hours) in exception.windows.iter().enumerate() {
             let ordered = hours.opens < hours.closes;
-            require(ordered, format!("{at}/windows/{window}/closes"), "interval_reversed", "it closes after it opens");
+            require(
+                ordered,
+                format!("{at}/windows/{window}/closes"),
+                "interval_reversed",
+                "it closes after it opens",
+            );
         }
     }
     for (index, block) in blocks.iter().enumerate() {
         let ordered = block.from < block.until;
-        require(ordered, format!("/blocks/{index}/until"), "interval_reversed", "a block ends after it begins");
+        require(
+            ordered,
+            format!("/blocks/{index}/until"),
+            "interval_reversed",
+            "a block ends after it begins",
+        );
     }
     if errors.is_empty() { Ok(()) } else { Err(DomainError::Validation { errors }) }
 }

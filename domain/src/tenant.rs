@@ -191,7 +191,11 @@ impl Decider for Tenant {
     type Event = TenantEvent;
     type Context = TenantContext;
 
-    fn decide(&self, command: &TenantCommand, context: &TenantContext) -> Result<Vec<TenantEvent>, DomainError> {
+    fn decide(
+        &self,
+        command: &TenantCommand,
+        context: &TenantContext,
+    ) -> Result<Vec<TenantEvent>, DomainError> {
         if !matches!(command, TenantCommand::Create { .. }) && self.id.is_none() {
             return Err(DomainError::not_found(Self::TYPE));
         }
@@ -202,7 +206,11 @@ impl Decider for Tenant {
             TenantCommand::Create { slug, name, plan, temporary, time_zone, currency, region } => {
                 let name = name.trim();
                 if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
-                    return Err(DomainError::field("/name", "invalid_name", "a name has 1 to 200 characters"));
+                    return Err(DomainError::field(
+                        "/name",
+                        "invalid_name",
+                        "a name has 1 to 200 characters",
+                    ));
                 }
                 check_plan(plan, context)?;
                 Ok(vec![TenantEvent::Created {
@@ -222,7 +230,11 @@ impl Decider for Tenant {
             TenantCommand::Deactivate => Ok(vec![TenantEvent::Deactivated]),
             TenantCommand::ChangePlan { plan } => {
                 check_plan(plan, context)?;
-                Ok(if *plan == self.plan { Vec::new() } else { vec![TenantEvent::PlanChanged { plan: plan.clone() }] })
+                Ok(if *plan == self.plan {
+                    Vec::new()
+                } else {
+                    vec![TenantEvent::PlanChanged { plan: plan.clone() }]
+                })
             }
             TenantCommand::IssueToken { token_id, .. } if self.tokens.contains_key(token_id) => {
                 Err(DomainError::AlreadyExists { what: "token".into() })

@@ -47,7 +47,10 @@ fn schedule(rules: Rules) -> Schedule {
 }
 
 fn office() -> Rules {
-    Rules { weekly: vec![rule(WEEKDAYS, "09:00", "12:00"), rule(WEEKDAYS, "13:00", "17:00")], ..Rules::default() }
+    Rules {
+        weekly: vec![rule(WEEKDAYS, "09:00", "12:00"), rule(WEEKDAYS, "13:00", "17:00")],
+        ..Rules::default()
+    }
 }
 
 fn open(rules: Rules, on: &str) -> Vec<String> {
@@ -132,8 +135,14 @@ fn a_night_is_open_when_its_date_is_and_no_block_touches_it() {
     let it = schedule(rules);
     let nights = |from: &str, to: &str| Nights::new(date(from), date(to)).unwrap();
     assert!(it.check_nights(&nights("2026-08-01", "2026-08-10"), Brussels).is_ok());
-    assert_eq!(it.check_nights(&nights("2026-08-09", "2026-08-11"), Brussels).unwrap_err().rule, ClosedBy::Block);
-    assert_eq!(it.check_nights(&nights("2026-10-31", "2026-11-02"), Brussels).unwrap_err().date, date("2026-11-01"));
+    assert_eq!(
+        it.check_nights(&nights("2026-08-09", "2026-08-11"), Brussels).unwrap_err().rule,
+        ClosedBy::Block
+    );
+    assert_eq!(
+        it.check_nights(&nights("2026-10-31", "2026-11-02"), Brussels).unwrap_err().date,
+        date("2026-11-01")
+    );
 }
 
 #[test]
@@ -153,7 +162,8 @@ fn a_schedule_is_created_for_resources_that_exist() {
             rules: Box::new(office()),
         }]);
     let wrong = Rules { weekly: vec![rule(&[], "12:00", "09:00")], ..Rules::default() };
-    let error = Schedule::default().decide(&create(vec![ResourceId::default()], wrong), &context()).unwrap_err();
+    let error =
+        Schedule::default().decide(&create(vec![ResourceId::default()], wrong), &context()).unwrap_err();
     let DomainError::Validation { errors } = error else { panic!("{error}") };
     let codes: Vec<&str> = errors.iter().map(|e| e.code.as_str()).collect();
     assert_eq!(codes, ["unknown_resource", "no_days", "interval_reversed"]);
