@@ -12,6 +12,8 @@ pub mod ids;
 pub mod interval;
 pub mod local_time;
 pub mod money;
+pub mod occupancy;
+pub mod packing;
 pub mod personal;
 
 pub use aggregate::{Decider, Event, PersonalVisitor};
@@ -19,4 +21,5 @@ pub use error::{DomainError, FieldError};
 pub use ids::*;
 pub use interval::{Interval, Nights};
 pub use money::{Currency, Money};
+pub use occupancy::{Claim, Occupancy};
 pub use personal::Personal;
