@@ -7,6 +7,8 @@
 //! `apply` folds an event without any rule. [`cqrs_es::Aggregate`] is implemented over the two.
 
 pub mod aggregate;
+//AV
+pub mod booking;
 pub mod customer;
 pub mod diff;
 pub mod error;
@@ -15,8 +17,8 @@ pub mod interval;
 pub mod local_time;
 pub mod money;
 pub mod occupancy;
-pub mod packing;
 pub mod offering;
+pub mod packing;
 pub mod personal;
 pub mod resource;
 pub mod schedule;
