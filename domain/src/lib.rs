@@ -7,7 +7,7 @@
 //! `apply` folds an event without any rule. [`cqrs_es::Aggregate`] is implemented over the two.
 
 pub mod aggregate;
-//AV
+pub mod availability;
 pub mod booking;
 pub mod customer;
 pub mod diff;
