@@ -77,6 +77,13 @@ impl Interval {
     }
 }
 
+/// The first microsecond of 1970: a placeholder where nothing was ever booked.
+impl Default for Interval {
+    fn default() -> Self {
+        Self { start: DateTime::UNIX_EPOCH, end: DateTime::UNIX_EPOCH + Duration::microseconds(1) }
+    }
+}
+
 impl Serialize for Interval {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);

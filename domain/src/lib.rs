@@ -7,6 +7,8 @@
 //! `apply` folds an event without any rule. [`cqrs_es::Aggregate`] is implemented over the two.
 
 pub mod aggregate;
+pub mod availability;
+pub mod booking;
 pub mod customer;
 pub mod diff;
 pub mod error;
@@ -14,7 +16,9 @@ pub mod ids;
 pub mod interval;
 pub mod local_time;
 pub mod money;
+pub mod occupancy;
 pub mod offering;
+pub mod packing;
 pub mod personal;
 pub mod resource;
 pub mod schedule;
@@ -26,5 +30,6 @@ pub use error::{DomainError, FieldError};
 pub use ids::*;
 pub use interval::{Interval, Nights};
 pub use money::{Currency, Money};
+pub use occupancy::{Claim, Occupancy};
 pub use personal::Personal;
 pub use text::{Email, Name, Notes, Phone, Slug};
