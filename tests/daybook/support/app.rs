@@ -9,7 +9,10 @@ use daybook::{
     eventstore::{EventStore, StoreSettings},
     keys::Keys,
     tenancy::{
-        Database, Schema, TenantDirectory, admin::{NewTenant, TenantAdmin}, database::PoolSettings, migrate,
+        Database, Schema, TenantDirectory,
+        admin::{NewTenant, TenantAdmin},
+        database::PoolSettings,
+        migrate,
     },
     workers::{WorkerSettings, Workers},
 };
@@ -93,7 +96,8 @@ impl TestApp {
         let template = format!("platform_{}", &hex::encode(migrate::Kind::Platform.checksum())[..12]);
         cluster
             .ensure_template(&template, |owner| async move {
-                let database = Database::connect(owner.clone(), owner, &PoolSettings::default()).await.unwrap();
+                let database =
+                    Database::connect(owner.clone(), owner, &PoolSettings::default()).await.unwrap();
                 migrate::platform(&database).await.unwrap();
                 database.close().await;
             })
@@ -194,8 +198,10 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Answer {
-        let mut request =
-            self.client.request(method, format!("http://{}/api/v1{path}", self.address)).bearer_auth(&tenant.token);
+        let mut request = self
+            .client
+            .request(method, format!("http://{}/api/v1{path}", self.address))
+            .bearer_auth(&tenant.token);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -292,7 +298,8 @@ pub async fn read(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     let bytes = response.bytes().await.unwrap();
-    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into()));
+    let body = serde_json::from_slice(&bytes)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into()));
     Answer { status, headers, body }
 }
 

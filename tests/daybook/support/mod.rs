@@ -1,4 +1,4 @@
 //! What tests share.
 
-pub mod cluster;
 pub mod app;
+pub mod cluster;
