@@ -94,18 +94,27 @@ impl Projection for Calendar {
     fn handles(&self, event: &AnyEvent) -> bool {
         match event {
             AnyEvent::Booking(_) | AnyEvent::Resource(_) => true,
-            AnyEvent::Tenant(_) | AnyEvent::Offering(_) | AnyEvent::Schedule(_) | AnyEvent::Customer(_) => false,
+            AnyEvent::Tenant(_) | AnyEvent::Offering(_) | AnyEvent::Schedule(_) | AnyEvent::Customer(_) => {
+                false
+            }
         }
     }
 
-    async fn apply(&self, connection: &mut PgConnection, events: &[RecordedEvent]) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        events: &[RecordedEvent],
+    ) -> Result<(), ProjectionError> {
         let mut resources: Vec<(&RecordedEvent, &ResourceEvent)> = Vec::new();
         let mut bookings: Vec<(&RecordedEvent, &BookingEvent)> = Vec::new();
         for event in events {
             match &event.event {
                 AnyEvent::Resource(resource) => resources.push((event, resource)),
                 AnyEvent::Booking(booking) => bookings.push((event, booking)),
-                AnyEvent::Tenant(_) | AnyEvent::Offering(_) | AnyEvent::Schedule(_) | AnyEvent::Customer(_) => {}
+                AnyEvent::Tenant(_)
+                | AnyEvent::Offering(_)
+                | AnyEvent::Schedule(_)
+                | AnyEvent::Customer(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;
@@ -132,14 +141,15 @@ async fn apply_resources(
     for (recorded, event) in events {
         let id = recorded.aggregate_id;
         let known = resources.get(&id).copied();
-        let known = || known.ok_or_else(|| ProjectionError::does_not_follow(recorded, "the resource is unknown"));
+        let known =
+            || known.ok_or_else(|| ProjectionError::does_not_follow(recorded, "the resource is unknown"));
         let now = match event {
             ResourceEvent::Created { capacity, .. } => (int(*capacity), false),
             ResourceEvent::Updated { capacity, .. } => {
                 let (before, archived) = known()?;
                 (capacity.map_or(before, int), archived)
             }
-            ResourceEvent::Archived { .. } => (known()?.0, true),
+            ResourceEvent::Archived => (known()?.0, true),
         };
         resources.insert(id, now);
     }
@@ -210,7 +220,10 @@ async fn load_stays(
         .collect()
 }
 
-async fn write_stays(connection: &mut PgConnection, stays: HashMap<Uuid, Stay>) -> Result<(), ProjectionError> {
+async fn write_stays(
+    connection: &mut PgConnection,
+    stays: HashMap<Uuid, Stay>,
+) -> Result<(), ProjectionError> {
     let mut rows: Vec<_> = stays.into_iter().collect();
     rows.sort_unstable_by_key(|(id, _)| *id);
     sqlx::query!(
@@ -315,7 +328,9 @@ impl Stay {
     fn of(terms: &BookingTerms) -> Self {
         let zone = terms.when.zone();
         let (by_nights, arrival, departure, booked_until) = match &terms.when {
-            BookedTime::Nights { nights, .. } => (true, nights.check_in(), nights.check_out(), nights.check_out()),
+            BookedTime::Nights { nights, .. } => {
+                (true, nights.check_in(), nights.check_out(), nights.check_out())
+            }
             BookedTime::Slot { .. } => {
                 let (start, end) = (terms.during.start(), terms.during.end());
                 (false, local_date(start, zone), local_date(end, zone), after_last_day(end, zone))
@@ -337,17 +352,19 @@ impl Stay {
     }
 
     fn contribute(&self, sign: i32, days: &mut BTreeMap<(Uuid, NaiveDate), Counts>) {
-        let mut day = |date| days.entry((self.resource_id, date)).or_default();
+        let mut count = |date, add: fn(&mut Counts) -> &mut i32| {
+            *add(days.entry((self.resource_id, date)).or_default()) += sign;
+        };
         match self.standing {
             Standing::Booked => {
                 for date in self.arrival.iter_days().take_while(|date| *date < self.booked_until) {
-                    day(date).booked += sign;
+                    count(date, |day| &mut day.booked);
                 }
-                day(self.arrival).arrivals += sign;
-                day(self.departure).departures += sign;
+                count(self.arrival, |day| &mut day.arrivals);
+                count(self.departure, |day| &mut day.departures);
             }
-            Standing::Cancelled => day(self.arrival).cancellations += sign,
-            Standing::NoShow => day(self.arrival).no_shows += sign,
+            Standing::Cancelled => count(self.arrival, |day| &mut day.cancellations),
+            Standing::NoShow => count(self.arrival, |day| &mut day.no_shows),
             Standing::Void => {}
         }
     }
@@ -368,7 +385,9 @@ fn fold(before: Option<&Stay>, event: &BookingEvent) -> Option<Stay> {
             before.map(|stay| Stay { standing: stay.standing, ..Stay::of(terms) })
         }
         BookingEvent::CheckedIn { .. } => standing(Standing::Booked),
-        BookingEvent::CheckedOut { ended_at, used } => before.map(|stay| stay.ended(*ended_at, used.is_some())),
+        BookingEvent::CheckedOut { ended_at, used } => {
+            before.map(|stay| stay.ended(*ended_at, used.is_some()))
+        }
         BookingEvent::Cancelled { .. } => standing(Standing::Cancelled),
         BookingEvent::NoShow => standing(Standing::NoShow),
         BookingEvent::Rejected | BookingEvent::Expired => standing(Standing::Void),

@@ -1,7 +1,7 @@
 //! Offerings: one row each, as they are now. Inline.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::offering::Offering;
+use daybook_domain::offering::{Offering, OfferingTerms};
 use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -22,7 +22,7 @@ pub struct OfferingRow {
     pub mode: String,
     /// The resources it is for.
     pub resource_ids: Vec<Uuid>,
-    /// The whole offering as JSON. See [`OfferingRow::state`].
+    /// All that it says, as JSON. See [`OfferingRow::terms`].
     pub terms: Value,
     /// Whether it is out of use.
     pub archived: bool,
@@ -37,11 +37,11 @@ pub struct OfferingRow {
 }
 
 impl OfferingRow {
-    /// The offering with all of its terms.
+    /// All that it says.
     ///
     /// # Errors
     /// When the row was written by a binary whose offerings have another shape.
-    pub fn state(&self) -> Result<Offering, serde_json::Error> {
+    pub fn terms(&self) -> Result<OfferingTerms, serde_json::Error> {
         serde::Deserialize::deserialize(&self.terms)
     }
 }
@@ -122,7 +122,7 @@ pub(crate) async fn write(
         .bind(column!(rows, row => row.state.name.as_str()))
         .bind(column!(rows, row => row.state.mode.as_str()))
         .bind(column!(rows, row => uuid_array(row.state.resource_ids.iter().map(|id| id.0))))
-        .bind(column!(rows, row => Json(row.state)))
+        .bind(column!(rows, row => Json(&row.state.terms)))
         .bind(column!(rows, row => row.state.archived))
         .bind(column!(rows, row => row.version))
         .bind(column!(rows, row => row.position))

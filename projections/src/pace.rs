@@ -128,7 +128,11 @@ impl Projection for Pace {
         }
     }
 
-    async fn apply(&self, connection: &mut PgConnection, events: &[RecordedEvent]) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        events: &[RecordedEvent],
+    ) -> Result<(), ProjectionError> {
         let bookings: Vec<(&RecordedEvent, &BookingEvent)> = events
             .iter()
             .filter_map(|event| match &event.event {
@@ -187,7 +191,10 @@ async fn load_entries(
         .collect()
 }
 
-async fn write_entries(connection: &mut PgConnection, entries: HashMap<Uuid, Entry>) -> Result<(), ProjectionError> {
+async fn write_entries(
+    connection: &mut PgConnection,
+    entries: HashMap<Uuid, Entry>,
+) -> Result<(), ProjectionError> {
     let mut rows: Vec<_> = entries.into_iter().collect();
     rows.sort_unstable_by_key(|(id, _)| *id);
     sqlx::query!(
@@ -305,14 +312,8 @@ type Totals = BTreeMap<(NaiveDate, i32, String), Counts>;
 impl Entry {
     fn taken(terms: &BookingTerms, standing: Standing, recorded: &RecordedEvent) -> Self {
         let booked_on = recorded.occurred_at.with_timezone(&terms.when.zone()).date_naive();
-        let entry = Self {
-            booked_on,
-            standing,
-            arrival: booked_on,
-            nights: 0,
-            currency: String::new(),
-            amount: 0,
-        };
+        let entry =
+            Self { booked_on, standing, arrival: booked_on, nights: 0, currency: String::new(), amount: 0 };
         entry.with_terms(terms)
     }
 
@@ -332,27 +333,29 @@ impl Entry {
     }
 
     fn contribute(&self, sign: i64, totals: &mut Totals) {
-        let nights = sign * i64::from(self.nights);
-        let mut total = || totals.entry((self.arrival, self.lead_from(), self.currency.clone())).or_default();
-        match self.standing {
-            Standing::OnBooks => {
-                let total = total();
-                total.bookings += sign;
-                total.nights += nights;
-                total.revenue += sign * self.amount;
-            }
+        let nights = i64::from(self.nights);
+        let add = match self.standing {
+            Standing::OnBooks => Counts { bookings: 1, nights, revenue: self.amount, ..Counts::default() },
             Standing::Cancelled => {
-                let total = total();
-                total.cancelled_bookings += sign;
-                total.cancelled_nights += nights;
+                Counts { cancelled_bookings: 1, cancelled_nights: nights, ..Counts::default() }
             }
-            Standing::NoShow => {
-                let total = total();
-                total.no_shows += sign;
-                total.no_show_nights += nights;
-            }
-            Standing::Open | Standing::Void => {}
-        }
+            Standing::NoShow => Counts { no_shows: 1, no_show_nights: nights, ..Counts::default() },
+            Standing::Open | Standing::Void => return,
+        };
+        let key = (self.arrival, self.lead_from(), self.currency.clone());
+        totals.entry(key).or_default().add(sign, add);
+    }
+}
+
+impl Counts {
+    fn add(&mut self, sign: i64, other: Self) {
+        self.bookings += sign * other.bookings;
+        self.nights += sign * other.nights;
+        self.revenue += sign * other.revenue;
+        self.cancelled_bookings += sign * other.cancelled_bookings;
+        self.cancelled_nights += sign * other.cancelled_nights;
+        self.no_shows += sign * other.no_shows;
+        self.no_show_nights += sign * other.no_show_nights;
     }
 }
 
@@ -373,7 +376,9 @@ fn fold(before: Option<&Entry>, event: &BookingEvent, recorded: &RecordedEvent) 
         BookingEvent::Cancelled { .. } => {
             before.map(|entry| Entry { standing: entry.standing.end(Standing::Cancelled), ..entry })
         }
-        BookingEvent::NoShow => before.map(|entry| Entry { standing: entry.standing.end(Standing::NoShow), ..entry }),
+        BookingEvent::NoShow => {
+            before.map(|entry| Entry { standing: entry.standing.end(Standing::NoShow), ..entry })
+        }
         BookingEvent::Rejected | BookingEvent::Expired => {
             before.map(|entry| Entry { standing: entry.standing.end(Standing::Cancelled), ..entry })
         }

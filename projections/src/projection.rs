@@ -35,7 +35,11 @@ pub trait Projection: Send + Sync {
     ///
     /// # Errors
     /// When PostgreSQL refuses or an event does not fit what is there.
-    async fn apply(&self, connection: &mut PgConnection, events: &[RecordedEvent]) -> Result<(), ProjectionError>;
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        events: &[RecordedEvent],
+    ) -> Result<(), ProjectionError>;
 }
 
 /// Why events could not be folded.
@@ -85,7 +89,9 @@ impl ProjectionError {
             Self::Database(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| ["21", "22", "23"].contains(&code.get(..2).unwrap_or("")))
             }
-            Self::Database(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_)) => true,
+            Self::Database(
+                sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_),
+            ) => true,
             Self::Database(_) => false,
             Self::Shape(_) | Self::Unreadable { .. } | Self::DoesNotFollow { .. } => true,
         }

@@ -1,7 +1,7 @@
 //! Schedules: one row each, as they are now. Inline.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::schedule::Schedule;
+use daybook_domain::schedule::{Rules, Schedule};
 use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub struct ScheduleRow {
     pub name: String,
     /// The resources it is for.
     pub resource_ids: Vec<Uuid>,
-    /// The whole schedule as JSON. See [`ScheduleRow::state`].
+    /// All that it says, as JSON. See [`ScheduleRow::rules`].
     pub rules: Value,
     /// Whether it is out of use.
     pub archived: bool,
@@ -35,11 +35,11 @@ pub struct ScheduleRow {
 }
 
 impl ScheduleRow {
-    /// The schedule with all of its terms.
+    /// All that it says.
     ///
     /// # Errors
     /// When the row was written by a binary whose schedules have another shape.
-    pub fn state(&self) -> Result<Schedule, serde_json::Error> {
+    pub fn rules(&self) -> Result<Rules, serde_json::Error> {
         serde::Deserialize::deserialize(&self.rules)
     }
 }
@@ -115,7 +115,7 @@ pub(crate) async fn write(
         .bind(column!(rows, row => row.id))
         .bind(column!(rows, row => row.state.name.as_str()))
         .bind(column!(rows, row => uuid_array(row.state.resource_ids.iter().map(|id| id.0))))
-        .bind(column!(rows, row => Json(row.state)))
+        .bind(column!(rows, row => Json(&row.state.rules)))
         .bind(column!(rows, row => row.state.archived))
         .bind(column!(rows, row => row.version))
         .bind(column!(rows, row => row.position))
