@@ -1,7 +1,8 @@
 //! What takes up a resource: an in-memory index of its claims, exact and cheap enough for the write path.
 //!
 //! A writer keeps one [`Occupancy`] per resource behind an `Arc`, hands clones of the `Arc` to decisions, and
-//! changes it through `Arc::make_mut` once the events are appended. The database's own guard stays the last word.
+//! changes it through `Arc::make_mut` once the events are appended. The database's own guard stays the last
+//! word.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -40,10 +41,10 @@ const LAST: BookingId = BookingId(Uuid::max());
 
 /// The claims on one resource.
 ///
-/// Two structures answer two questions. Claims sorted by (length class, start) answer "who overlaps": a claim of
-/// class `c` lasts at most 2^c minutes, so only starts within that of the query can reach into it. A step function
-/// of how many firm claims cover each instant answers "how full": a stay of three nights crosses a handful of
-/// steps, however many hundred guests are in the house.
+/// Two structures answer two questions. Claims sorted by (length class, start) answer "who overlaps": a claim
+/// of class `c` lasts at most 2^c minutes, so only starts within that of the query can reach into it. A step
+/// function of how many firm claims cover each instant answers "how full": a stay of three nights crosses a
+/// handful of steps, however many hundred guests are in the house.
 #[derive(Clone, Debug, Default)]
 pub struct Occupancy {
     claims: BTreeMap<Key, Claim>,
@@ -190,7 +191,8 @@ impl Occupancy {
         self.coverage.range(..=at).next_back().map_or(0, |(_, count)| *count)
     }
 
-    /// Adds one firm claim to the profile, or takes one away; steps that no longer change anything are dropped.
+    /// Adds one firm claim to the profile, or takes one away; steps that no longer change anything are
+    /// dropped.
     fn cover(&mut self, during: &Interval, add: bool) {
         for edge in [during.start(), during.end()] {
             let count = self.covered_at(edge);

@@ -1,10 +1,11 @@
 //! Can the claims on a pool be packed on its k units, each guest in one unit for the whole stay?
 //!
-//! Without pins the count decides: intervals of which at most k overlap at any instant always fit k units (take them
-//! by start; when one begins, fewer than k others are there). The same greedy walk extends any valid packing of what
-//! began earlier, so pins matter only to unpinned claims that begin *before the last pin does*. A house where pins
-//! are made at check-in has almost none of those, and most questions end at the count. For the rest a best-fit walk
-//! that honours the pins is tried, then a bounded search; what it cannot show possible within its budget is refused.
+//! Without pins the count decides: intervals of which at most k overlap at any instant always fit k units
+//! (take them by start; when one begins, fewer than k others are there). The same greedy walk extends any
+//! valid packing of what began earlier, so pins matter only to unpinned claims that begin *before the last
+//! pin does*. A house where pins are made at check-in has almost none of those, and most questions end at the
+//! count. For the rest a best-fit walk that honours the pins is tried, then a bounded search; what it cannot
+//! show possible within its budget is refused.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,8 +20,8 @@ use crate::{
 /// How many placements the search may undo and redo before it gives up.
 const BUDGET: usize = 20_000;
 
-/// Whether a pool of `capacity` units can take a claim (in place of the same booking's own) with every booking it has
-/// already taken still possible.
+/// Whether a pool of `capacity` units can take a claim (in place of the same booking's own) with every
+/// booking it has already taken still possible.
 pub fn fits(occupancy: &Occupancy, capacity: u32, claim: &Claim, now: DateTime<Utc>) -> bool {
     if claim.unit.is_some_and(|unit| unit == 0 || unit > capacity)
         || occupancy.peak(&claim.during, Some(claim.booking_id), now) >= capacity
@@ -61,8 +62,8 @@ pub fn free_unit(
 
 /// One packing of the bookings that touch an interval: a unit for each, pinned ones where they are pinned.
 ///
-/// For calendars, which show a guest in a unit before one is fixed; the units of unpinned bookings may change with the
-/// next booking taken. `None` when no packing was found (an overbooked pool has none).
+/// For calendars, which show a guest in a unit before one is fixed; the units of unpinned bookings may change
+/// with the next booking taken. `None` when no packing was found (an overbooked pool has none).
 pub fn assignment(
     occupancy: &Occupancy,
     capacity: u32,
@@ -84,7 +85,8 @@ pub fn assignment(
     Some(seeds.iter().filter_map(|claim| Some((claim.booking_id, *packed.get(&claim.booking_id)?))).collect())
 }
 
-/// What a pin has to reckon with: the units pinned by others, and whether anyone unpinned could be in its way.
+/// What a pin has to reckon with: the units pinned by others, and whether anyone unpinned could be in its
+/// way.
 struct Others {
     /// By unit, counted from 0.
     pinned: Vec<bool>,
@@ -134,8 +136,8 @@ impl Others {
     }
 }
 
-/// The part of a pool that must be re-packed together: the unpinned claims reached from one claim, and every pin that
-/// stands in their way.
+/// The part of a pool that must be re-packed together: the unpinned claims reached from one claim, and every
+/// pin that stands in their way.
 struct Puzzle {
     capacity: u32,
     /// Unpinned claims by start.
@@ -145,8 +147,8 @@ struct Puzzle {
 }
 
 impl Puzzle {
-    /// Collects what hangs together with `claim`. Unpinned claims that begin at or after `last_pin` are left out: they
-    /// can always be placed afterwards, in order of start, as long as the count allows them.
+    /// Collects what hangs together with `claim`. Unpinned claims that begin at or after `last_pin` are left
+    /// out: they can always be placed afterwards, in order of start, as long as the count allows them.
     fn around(
         occupancy: &Occupancy,
         capacity: u32,
@@ -195,7 +197,8 @@ impl Puzzle {
         Self { capacity, open, pins }
     }
 
-    /// A unit for each open claim. The first descent is the best-fit walk; only where it gets stuck are choices undone.
+    /// A unit for each open claim. The first descent is the best-fit walk; only where it gets stuck are
+    /// choices undone.
     fn solve(&self) -> Option<Vec<u32>> {
         let mut busy_until = vec![DateTime::<Utc>::MIN_UTC; self.capacity as usize];
         let mut choices: Vec<Choice> = Vec::with_capacity(self.open.len());
@@ -214,8 +217,8 @@ impl Puzzle {
         choices.iter().map(|choice| choice.taken.map(|(unit, _)| unit + 1)).collect()
     }
 
-    /// Units free for the whole claim, the worst fit first (the last is tried first). Units with no pin ahead are
-    /// interchangeable, so one of them stands for all.
+    /// Units free for the whole claim, the worst fit first (the last is tried first). Units with no pin ahead
+    /// are interchangeable, so one of them stands for all.
     fn candidates(&self, claim: &Claim, busy_until: &[DateTime<Utc>]) -> Vec<u32> {
         let mut roomy = None;
         let mut tight: Vec<(DateTime<Utc>, u32)> = Vec::new();

@@ -82,7 +82,8 @@ fn claims() -> impl Strategy<Value = Vec<(i64, i64, Option<u32>)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// Claims are offered one by one, as bookings are: what is taken must stay possible, and what is possible is taken.
+    /// Claims are offered one by one, as bookings are: what is taken must stay possible, and what is possible
+    /// is taken.
     #[test]
     fn it_agrees_with_brute_force(offered in claims(), capacity in 1_u32..=3) {
         let mut occupancy = Occupancy::default();
