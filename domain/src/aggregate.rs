@@ -32,7 +32,9 @@ pub trait Event: cqrs_es::DomainEvent + 'static {
 }
 
 /// An aggregate as two pure functions.
-pub trait Decider: Default + Clone + PartialEq + Debug + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Decider:
+    Default + Clone + PartialEq + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// The aggregate type as it stands in the log (`booking`).
     const TYPE: &'static str;
     /// What can be asked of it.
@@ -46,7 +48,11 @@ pub trait Decider: Default + Clone + PartialEq + Debug + Serialize + Deserialize
     ///
     /// # Errors
     /// The rule that refuses it.
-    fn decide(&self, command: &Self::Command, context: &Self::Context) -> Result<Vec<Self::Event>, DomainError>;
+    fn decide(
+        &self,
+        command: &Self::Command,
+        context: &Self::Context,
+    ) -> Result<Vec<Self::Event>, DomainError>;
 
     /// Folds one event. Has no rules and cannot fail: what happened, happened.
     fn apply(&mut self, event: &Self::Event);

@@ -7,11 +7,24 @@
 //! `apply` folds an event without any rule. [`cqrs_es::Aggregate`] is implemented over the two.
 
 pub mod aggregate;
+pub mod customer;
+pub mod diff;
 pub mod error;
 pub mod ids;
+pub mod interval;
+pub mod local_time;
+pub mod money;
+pub mod offering;
 pub mod personal;
+pub mod resource;
+pub mod schedule;
+pub mod tenant;
+pub mod text;
 
 pub use aggregate::{Decider, Event, PersonalVisitor};
 pub use error::{DomainError, FieldError};
 pub use ids::*;
+pub use interval::{Interval, Nights};
+pub use money::{Currency, Money};
 pub use personal::Personal;
+pub use text::{Email, Name, Notes, Phone, Slug};

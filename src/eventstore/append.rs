@@ -261,6 +261,25 @@ pub(super) async fn unique_owner(
         .map_err(StoreError::db("look for a unique value"))
 }
 
+/// Bookings of a customer that are not over.
+pub(super) async fn live_bookings(tx: &mut TenantTx<'_>, customer: Uuid) -> Result<i64, StoreError> {
+    let sql = tx.schema().sql(
+        "SELECT count(*) FROM {s}.bookings
+         WHERE customer_id = $1 AND status IN ('held', 'pending', 'confirmed', 'checked_in')",
+    );
+    sqlx::query_scalar(&sql)
+        .bind(customer)
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(StoreError::db("count a customer's bookings"))
+}
+
+/// The names of all plans; only the platform's schema has them.
+pub(super) async fn plans(tx: &mut TenantTx<'_>) -> Result<Vec<String>, StoreError> {
+    let sql = tx.schema().sql("SELECT id FROM {s}.plans ORDER BY id");
+    sqlx::query_scalar(&sql).fetch_all(&mut **tx).await.map_err(StoreError::db("read the plans"))
+}
+
 /// Writes a batch. The order matters only for claims: what is released goes before what is taken.
 pub(super) async fn write(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
     write_events(tx, rows).await?;

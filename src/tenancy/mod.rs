@@ -1,5 +1,6 @@
 //! Tenancy at the connection: a schema and a role per tenant, entered per transaction.
 
+pub mod admin;
 pub mod database;
 pub mod directory;
 pub mod migrate;

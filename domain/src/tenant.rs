@@ -1,0 +1,347 @@
+//! A tenant, in the platform's log.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use crate::{Currency, Decider, DomainError, Event, TenantId, TokenId, impl_cqrs_aggregate, text::Slug};
+
+/// The state of a tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id, once it was created.
+    pub id: Option<TenantId>,
+    /// Its slug.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// Its plan.
+    pub plan: String,
+    /// Whether anything of it may be used.
+    pub active: bool,
+    /// Whether it is a demo tenant.
+    pub temporary: bool,
+    /// Its time zone.
+    pub time_zone: Tz,
+    /// Its currency.
+    pub currency: Currency,
+    /// The label of its data region.
+    pub region: String,
+    /// Its bootstrap tokens, and whether each is revoked.
+    pub tokens: BTreeMap<TokenId, bool>,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self {
+            id: None,
+            slug: String::new(),
+            name: String::new(),
+            plan: String::new(),
+            active: false,
+            temporary: false,
+            time_zone: Tz::Europe__Brussels,
+            currency: Currency::EUR,
+            region: "eu".into(),
+            tokens: BTreeMap::new(),
+        }
+    }
+}
+
+impl Tenant {
+    /// No other tenant has its slug.
+    pub fn unique_keys(&self) -> Vec<(&'static str, String)> {
+        if self.id.is_some() { vec![("tenant_slug", self.slug.clone())] } else { Vec::new() }
+    }
+}
+
+/// What can be asked of a tenant.
+#[derive(Clone, Debug)]
+pub enum TenantCommand {
+    /// Create it, active.
+    Create {
+        /// Its slug.
+        slug: Slug,
+        /// Its name.
+        name: String,
+        /// Its plan.
+        plan: String,
+        /// Whether it is a demo tenant.
+        temporary: bool,
+        /// Its time zone.
+        time_zone: Tz,
+        /// Its currency.
+        currency: Currency,
+        /// The label of its data region.
+        region: String,
+    },
+    /// Let it be used again.
+    Activate,
+    /// Stop every use of it.
+    Deactivate,
+    /// Move it to another plan.
+    ChangePlan {
+        /// The plan.
+        plan: String,
+    },
+    /// Issue a bootstrap token; the secret itself never comes here.
+    IssueToken {
+        /// The token's id.
+        token_id: TokenId,
+        /// What it is for.
+        label: String,
+    },
+    /// Revoke a bootstrap token.
+    RevokeToken {
+        /// The token's id.
+        token_id: TokenId,
+    },
+}
+
+/// What can have happened to a tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum TenantEvent {
+    /// It was created.
+    #[serde(rename = "tenant.created")]
+    Created {
+        /// Its id.
+        tenant_id: TenantId,
+        /// Its slug.
+        slug: Slug,
+        /// Its name.
+        name: String,
+        /// Its plan.
+        plan: String,
+        /// Whether it is a demo tenant.
+        temporary: bool,
+        /// Its time zone.
+        time_zone: Tz,
+        /// Its currency.
+        currency: Currency,
+        /// The label of its data region.
+        region: String,
+    },
+    /// It may be used again.
+    #[serde(rename = "tenant.activated")]
+    Activated,
+    /// Every use of it was stopped.
+    #[serde(rename = "tenant.deactivated")]
+    Deactivated,
+    /// It moved to another plan.
+    #[serde(rename = "tenant.plan_changed")]
+    PlanChanged {
+        /// The plan.
+        plan: String,
+    },
+    /// A bootstrap token was issued.
+    #[serde(rename = "tenant.token_issued")]
+    TokenIssued {
+        /// The token's id.
+        token_id: TokenId,
+        /// What it is for.
+        label: String,
+    },
+    /// A bootstrap token was revoked.
+    #[serde(rename = "tenant.token_revoked")]
+    TokenRevoked {
+        /// The token's id.
+        token_id: TokenId,
+    },
+}
+
+impl Event for TenantEvent {
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("tenant.created", 1),
+        ("tenant.activated", 1),
+        ("tenant.deactivated", 1),
+        ("tenant.plan_changed", 1),
+        ("tenant.token_issued", 1),
+        ("tenant.token_revoked", 1),
+    ];
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "tenant.created",
+            Self::Activated => "tenant.activated",
+            Self::Deactivated => "tenant.deactivated",
+            Self::PlanChanged { .. } => "tenant.plan_changed",
+            Self::TokenIssued { .. } => "tenant.token_issued",
+            Self::TokenRevoked { .. } => "tenant.token_revoked",
+        }
+    }
+}
+
+/// What a decision about a tenant needs to know.
+#[derive(Clone, Debug)]
+pub struct TenantContext {
+    /// The time of the decision.
+    pub now: DateTime<Utc>,
+    /// The tenant's id.
+    pub id: TenantId,
+    /// The names of the plans there are.
+    pub known_plans: Vec<String>,
+}
+
+impl Decider for Tenant {
+    const TYPE: &'static str = "tenant";
+    type Command = TenantCommand;
+    type Event = TenantEvent;
+    type Context = TenantContext;
+
+    fn decide(
+        &self,
+        command: &TenantCommand,
+        context: &TenantContext,
+    ) -> Result<Vec<TenantEvent>, DomainError> {
+        if !matches!(command, TenantCommand::Create { .. }) && self.id.is_none() {
+            return Err(DomainError::not_found(Self::TYPE));
+        }
+        match command {
+            TenantCommand::Create { .. } if self.id.is_some() => {
+                Err(DomainError::AlreadyExists { what: Self::TYPE.into() })
+            }
+            TenantCommand::Create { slug, name, plan, temporary, time_zone, currency, region } => {
+                let name = name.trim();
+                if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
+                    return Err(DomainError::field(
+                        "/name",
+                        "invalid_name",
+                        "a name has 1 to 200 characters",
+                    ));
+                }
+                check_plan(plan, context)?;
+                Ok(vec![TenantEvent::Created {
+                    tenant_id: context.id,
+                    slug: slug.clone(),
+                    name: name.to_owned(),
+                    plan: plan.clone(),
+                    temporary: *temporary,
+                    time_zone: *time_zone,
+                    currency: *currency,
+                    region: region.clone(),
+                }])
+            }
+            TenantCommand::Activate if self.active => Ok(Vec::new()),
+            TenantCommand::Activate => Ok(vec![TenantEvent::Activated]),
+            TenantCommand::Deactivate if !self.active => Ok(Vec::new()),
+            TenantCommand::Deactivate => Ok(vec![TenantEvent::Deactivated]),
+            TenantCommand::ChangePlan { plan } => {
+                check_plan(plan, context)?;
+                Ok(if *plan == self.plan {
+                    Vec::new()
+                } else {
+                    vec![TenantEvent::PlanChanged { plan: plan.clone() }]
+                })
+            }
+            TenantCommand::IssueToken { token_id, .. } if self.tokens.contains_key(token_id) => {
+                Err(DomainError::AlreadyExists { what: "token".into() })
+            }
+            TenantCommand::IssueToken { token_id, label } => {
+                Ok(vec![TenantEvent::TokenIssued { token_id: *token_id, label: label.clone() }])
+            }
+            TenantCommand::RevokeToken { token_id } => match self.tokens.get(token_id) {
+                None => Err(DomainError::not_found("token")),
+                Some(true) => Ok(Vec::new()),
+                Some(false) => Ok(vec![TenantEvent::TokenRevoked { token_id: *token_id }]),
+            },
+        }
+    }
+
+    fn apply(&mut self, event: &TenantEvent) {
+        match event {
+            TenantEvent::Created { tenant_id, slug, name, plan, temporary, time_zone, currency, region } => {
+                *self = Self {
+                    id: Some(*tenant_id),
+                    slug: slug.as_str().to_owned(),
+                    name: name.clone(),
+                    plan: plan.clone(),
+                    active: true,
+                    temporary: *temporary,
+                    time_zone: *time_zone,
+                    currency: *currency,
+                    region: region.clone(),
+                    tokens: BTreeMap::new(),
+                };
+            }
+            TenantEvent::Activated => self.active = true,
+            TenantEvent::Deactivated => self.active = false,
+            TenantEvent::PlanChanged { plan } => self.plan.clone_from(plan),
+            TenantEvent::TokenIssued { token_id, .. } => drop(self.tokens.insert(*token_id, false)),
+            TenantEvent::TokenRevoked { token_id } => drop(self.tokens.insert(*token_id, true)),
+        }
+    }
+}
+
+fn check_plan(plan: &str, context: &TenantContext) -> Result<(), DomainError> {
+    if context.known_plans.iter().any(|known| known == plan) {
+        Ok(())
+    } else {
+        Err(DomainError::field("/plan", "unknown_plan", "no such plan"))
+    }
+}
+
+impl_cqrs_aggregate!(Tenant, TenantEvent);
+
+#[cfg(test)]
+mod tests {
+    use cqrs_es::test::TestFramework;
+
+    use super::*;
+
+    fn context() -> TenantContext {
+        TenantContext {
+            now: DateTime::UNIX_EPOCH,
+            id: TenantId::default(),
+            known_plans: vec!["free".into(), "business".into()],
+        }
+    }
+
+    fn created() -> TenantEvent {
+        TenantEvent::Created {
+            tenant_id: TenantId::default(),
+            slug: Slug::new("camp-river", "/slug").unwrap(),
+            name: "Camping River".into(),
+            plan: "free".into(),
+            temporary: false,
+            time_zone: Tz::Europe__Brussels,
+            currency: Currency::EUR,
+            region: "eu".into(),
+        }
+    }
+
+    #[test]
+    fn switching_off_twice_is_one_event() {
+        TestFramework::<Tenant>::with(context())
+            .given(vec![created()])
+            .when(TenantCommand::Deactivate)
+            .then_expect_events(vec![TenantEvent::Deactivated]);
+        TestFramework::<Tenant>::with(context())
+            .given(vec![created(), TenantEvent::Deactivated])
+            .when(TenantCommand::Deactivate)
+            .then_expect_events(vec![]);
+    }
+
+    #[test]
+    fn a_plan_must_exist() {
+        TestFramework::<Tenant>::with(context())
+            .given(vec![created()])
+            .when(TenantCommand::ChangePlan { plan: "platinum".into() })
+            .then_expect_error(DomainError::field("/plan", "unknown_plan", "no such plan"));
+    }
+
+    #[test]
+    fn only_an_issued_token_is_revoked() {
+        let token_id = TokenId::default();
+        TestFramework::<Tenant>::with(context())
+            .given(vec![created()])
+            .when(TenantCommand::RevokeToken { token_id })
+            .then_expect_error(DomainError::not_found("token"));
+        TestFramework::<Tenant>::with(context())
+            .given(vec![created(), TenantEvent::TokenIssued { token_id, label: "site".into() }])
+            .when(TenantCommand::RevokeToken { token_id })
+            .then_expect_events(vec![TenantEvent::TokenRevoked { token_id }]);
+    }
+}

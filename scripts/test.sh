@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is taken, cheapest first. Needs Rust and what setup.sh installs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Queries are checked against the committed .sqlx, so no database is needed to build.
+export SQLX_OFFLINE=true
+
+stage() {
+    printf '\n==> [%s/5] %s\n' "$1" "$2"
+}
+
+stage 1 "setup"
+scripts/setup.sh
+
+stage 2 "formatting"
+cargo fmt --all --check
+
+stage 3 "the domain does no IO"
+# Crates that would let a decision reach a database, the network or the event loop.
+forbidden='^(sqlx.*|postgres.*|tokio-postgres|axum.*|hyper.*|reqwest|tower.*|http|mio|socket2|rustls|native-tls|openssl|rand|daybook|daybook-projections) '
+# Not piped into grep at once: a failing cargo must not pass for a clean tree.
+tree=$(cargo tree --locked -p daybook-domain -e normal --prefix none --format '{p}')
+if found=$(grep -E "$forbidden" <<<"$tree" | sort -u); then
+    printf 'daybook-domain must not depend on:\n%s\n' "$found" >&2
+    exit 1
+fi
+features=$(cargo tree --locked -p daybook-domain -e normal --prefix none --format '{p} features={f}')
+if found=$(grep -E '^tokio v.* features=(.*,)?(full|net|fs|process|signal)(,|$)' <<<"$features" | sort -u); then
+    printf 'daybook-domain must not enable IO in tokio:\n%s\n' "$found" >&2
+    exit 1
+fi
+
+stage 4 "lints"
+cargo clippy --locked --workspace --all-targets -- -D warnings
+
+stage 5 "tests"
+cargo test --locked --workspace

@@ -1,0 +1,425 @@
+//! The one typed configuration: flags, then the environment, then `daybook.toml`, then the defaults.
+//!
+//! Each source is read into a [`SettingsPatch`] and laid over the one below; only the outcome is a
+//! [`Settings`]. A key that means nothing is an error that names it, because a typing mistake in a
+//! timeout would otherwise be noticed the day it matters.
+
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, de};
+
+/// Why the configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file was named, and cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML, has an unknown key or a wrong value.
+    #[error("the configuration file {path}, line {line}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where, counted from 1.
+        line: usize,
+        /// What is wrong; never a value, which may be a secret.
+        reason: String,
+    },
+    /// An environment variable has a wrong value.
+    #[error("the environment variable {name}: {reason}")]
+    Environment {
+        /// The variable.
+        name: String,
+        /// What is expected.
+        reason: String,
+    },
+    /// A value that cannot work.
+    #[error("{key} {reason}")]
+    Invalid {
+        /// The key, as in `daybook.toml`.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("expected `text` or `json`"),
+        }
+    }
+}
+
+/// A length of time as configuration writes it: `30s`, `250ms`, `5m`, `24h`, or a plain number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected a duration such as `30s`, `250ms`, `5m` or `24h`";
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| EXPECTED)?;
+        let milliseconds = match unit.trim_start() {
+            "ms" => Some(number),
+            "s" | "" => number.checked_mul(1_000),
+            "m" => number.checked_mul(60_000),
+            "h" => number.checked_mul(3_600_000),
+            _ => None,
+        };
+        milliseconds.map(|ms| Self(Duration::from_millis(ms))).ok_or(EXPECTED)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a duration such as \"30s\", \"250ms\", \"5m\" or \"24h\", or a number of seconds",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
+                u64::try_from(seconds)
+                    .map(|seconds| Span(Duration::from_secs(seconds)))
+                    .map_err(|_| E::custom("a duration cannot be negative"))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// What an environment variable can be read as.
+trait FromVariable: Sized {
+    fn from_variable(text: String) -> Result<Self, String>;
+}
+
+macro_rules! from_variable {
+    ($($type:ty),*) => {$(
+        impl FromVariable for $type {
+            fn from_variable(text: String) -> Result<Self, String> {
+                text.parse().map_err(|error| format!("{error}"))
+            }
+        }
+    )*};
+}
+
+from_variable!(PathBuf, SocketAddr, u8, u32, usize, Span, LogFormat);
+
+impl FromVariable for SecretString {
+    fn from_variable(text: String) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+}
+
+/// Declares every setting once: its key in the file, its variable in the environment, its type and default.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty => $out:ty = $default:expr, $env:literal, $convert:expr;)*) => {
+        /// What the program runs with.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $($(#[$doc])* pub $name: $out,)*
+        }
+
+        /// One source's part of the configuration; what it leaves out comes from the source below.
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct SettingsPatch {
+            $($(#[$doc])* pub $name: Option<$type>,)*
+        }
+
+        impl SettingsPatch {
+            /// The part that the environment gives. An empty variable counts as unset.
+            fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+                Ok(Self {
+                    $($name: match variable($env).filter(|value| !value.is_empty()) {
+                        None => None,
+                        Some(value) => Some(<$type>::from_variable(value).map_err(|reason| {
+                            ConfigError::Environment { name: $env.to_owned(), reason }
+                        })?),
+                    },)*
+                })
+            }
+
+            /// `self`, and `below` for what `self` leaves out.
+            fn over(self, below: Self) -> Self {
+                Self { $($name: self.$name.or(below.$name),)* }
+            }
+
+            fn resolve(self) -> Settings {
+                Settings { $($name: self.$name.map_or_else(|| $default, $convert),)* }
+            }
+        }
+
+        /// Every environment variable that is a setting, with its key in the file.
+        #[cfg(test)]
+        const VARIABLES: &[(&str, &str)] = &[$(($env, stringify!($name)),)*];
+    };
+}
+
+settings! {
+    /// Where the private PostgreSQL, the keys and everything else on disk lives.
+    data_dir: PathBuf => PathBuf = PathBuf::from("./data"), "DAYBOOK_DATA_DIR", |v| v;
+    /// The address the server listens on.
+    listen: SocketAddr => SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), "DAYBOOK_LISTEN", |v| v;
+    /// An external PostgreSQL, as the application's role; unset means the private one.
+    database_url: SecretString => Option<SecretString> = None, "DATABASE_URL", Some;
+    /// The same PostgreSQL as the role that owns the database; defaults to `database_url`.
+    admin_database_url: SecretString => Option<SecretString> = None, "DAYBOOK_ADMIN_DATABASE_URL", Some;
+    /// The keys file; [`Settings::keys_file`] has the default.
+    keys_file: PathBuf => Option<PathBuf> = None, "DAYBOOK_KEYS_FILE", Some;
+    /// Most connections of the application's pool.
+    pool_size: u32 => u32 = 20, "DAYBOOK_POOL_SIZE", |v| v;
+    /// Most connections of the owner's pool (migrations, provisioning).
+    admin_pool_size: u32 => u32 = 4, "DAYBOOK_ADMIN_POOL_SIZE", |v| v;
+    /// How long a request waits for a connection.
+    pool_timeout: Span => Duration = Duration::from_secs(5), "DAYBOOK_POOL_TIMEOUT", |v: Span| v.0;
+    /// Most bytes of a request body.
+    body_limit: usize => usize = 1024 * 1024, "DAYBOOK_BODY_LIMIT", |v| v;
+    /// How long one request may take.
+    request_timeout: Span => Duration = Duration::from_secs(30), "DAYBOOK_REQUEST_TIMEOUT", |v: Span| v.0;
+    /// How long a client may take to send its request's head.
+    header_timeout: Span => Duration = Duration::from_secs(10), "DAYBOOK_HEADER_TIMEOUT", |v: Span| v.0;
+    /// How long one statement may take in the database.
+    statement_timeout: Span => Duration = Duration::from_secs(15), "DAYBOOK_STATEMENT_TIMEOUT", |v: Span| v.0;
+    /// How log lines are written.
+    log_format: LogFormat => LogFormat = LogFormat::Text, "DAYBOOK_LOG_FORMAT", |v| v;
+    /// How often expired holds are swept.
+    hold_sweep_interval: Span => Duration = Duration::from_secs(5), "DAYBOOK_HOLD_SWEEP_INTERVAL", |v: Span| v.0;
+    /// How often catch-up projections look for new events.
+    projection_poll_interval: Span => Duration = Duration::from_millis(200), "DAYBOOK_PROJECTION_POLL_INTERVAL",
+        |v: Span| v.0;
+    /// How many proxies in front of the server are ours: that many hops of X-Forwarded-For are believed.
+    trusted_proxy_hops: u8 => u8 = 0, "DAYBOOK_TRUSTED_PROXY_HOPS", |v| v;
+}
+
+/// The configuration file that is read when none is named.
+pub const DEFAULT_FILE: &str = "daybook.toml";
+
+impl Settings {
+    /// The settings of this process: `flags` over its environment over `file`. The file is `file`, or
+    /// `DAYBOOK_CONFIG`, or `./daybook.toml`; only the last may be absent.
+    ///
+    /// # Errors
+    /// When a source cannot be read, has an unknown key or a wrong value, or the outcome cannot work.
+    pub fn load(file: Option<&Path>, flags: SettingsPatch) -> Result<Self, ConfigError> {
+        Self::load_with(file, &|name| std::env::var(name).ok(), flags)
+    }
+
+    /// [`Self::load`] with the environment as an argument.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn load_with(
+        file: Option<&Path>,
+        variable: &dyn Fn(&str) -> Option<String>,
+        flags: SettingsPatch,
+    ) -> Result<Self, ConfigError> {
+        let named = file
+            .map(Path::to_owned)
+            .or_else(|| variable("DAYBOOK_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+        let from_file = match named {
+            Some(path) => read_file(&path, true)?,
+            None => read_file(Path::new(DEFAULT_FILE), false)?,
+        };
+        let settings = flags.over(SettingsPatch::from_environment(variable)?).over(from_file).resolve();
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The keys file: as configured, else `keys.toml` in the data directory.
+    #[must_use]
+    pub fn keys_file(&self) -> PathBuf {
+        self.keys_file.clone().unwrap_or_else(|| self.data_dir.join("keys.toml"))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let spans = [
+            ("pool_timeout", self.pool_timeout),
+            ("request_timeout", self.request_timeout),
+            ("header_timeout", self.header_timeout),
+            ("statement_timeout", self.statement_timeout),
+            ("hold_sweep_interval", self.hold_sweep_interval),
+            ("projection_poll_interval", self.projection_poll_interval),
+        ];
+        let numbers = [
+            ("pool_size", self.pool_size == 0),
+            ("admin_pool_size", self.admin_pool_size == 0),
+            ("body_limit", self.body_limit == 0),
+        ];
+        let zero =
+            spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);
+        if let Some((key, _)) = zero {
+            return Err(ConfigError::Invalid { key, reason: "must be more than zero".into() });
+        }
+        if self.admin_database_url.is_some() && self.database_url.is_none() {
+            return Err(ConfigError::Invalid {
+                key: "admin_database_url",
+                reason: "is set without database_url (DATABASE_URL), so the private PostgreSQL would be used"
+                    .into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn read_file(path: &Path, required: bool) -> Result<SettingsPatch, ConfigError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {
+            return Ok(SettingsPatch::default());
+        }
+        Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+    };
+    // `message()` and the line, not the whole error: that quotes the line, which may hold a password.
+    toml::from_str(&text).map_err(|error| ConfigError::File {
+        path: path.to_owned(),
+        line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
+        reason: error.message().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)], flags: SettingsPatch) -> Result<Settings, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("daybook.toml");
+        fs::write(&path, file).unwrap();
+        let variable = |name: &str| {
+            environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        Settings::load_with(Some(&path), &variable, flags)
+    }
+
+    #[test]
+    fn nothing_configured_gives_the_defaults() {
+        let settings = load("", &[], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.data_dir, Path::new("./data"));
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.keys_file(), Path::new("./data/keys.toml"));
+        assert_eq!(settings.body_limit, 1_048_576);
+        assert!(settings.database_url.is_none());
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let file = "listen = \"127.0.0.1:1\"\npool_size = 1\nrequest_timeout = \"7s\"\nlog_format = \"json\"";
+        let environment = [("DAYBOOK_LISTEN", "127.0.0.1:2"), ("DAYBOOK_POOL_SIZE", "2")];
+        let flags =
+            SettingsPatch { listen: Some("127.0.0.1:3".parse().unwrap()), ..SettingsPatch::default() };
+        let settings = load(file, &environment, flags).unwrap();
+        assert_eq!(settings.listen.port(), 3);
+        assert_eq!(settings.pool_size, 2);
+        assert_eq!(settings.request_timeout, Duration::from_secs(7));
+        assert_eq!(settings.log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = load("pool_size = 3\npool_sise = 3", &[], SettingsPatch::default()).unwrap_err();
+        assert!(error.to_string().contains("line 2: unknown field `pool_sise`"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_in_the_environment_names_its_variable() {
+        for (name, value) in
+            [("DAYBOOK_REQUEST_TIMEOUT", "soon"), ("DAYBOOK_POOL_SIZE", "-1"), ("DAYBOOK_LOG_FORMAT", "xml")]
+        {
+            let error = load("", &[(name, value)], SettingsPatch::default()).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        let settings = load("", &[("DAYBOOK_POOL_SIZE", "")], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.pool_size, 20, "an empty variable is an unset one");
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, expected) in
+            [("250ms", 250), ("2s", 2_000), ("2", 2_000), ("5m", 300_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(text.parse(), Ok(Span(Duration::from_millis(expected))));
+        }
+        for text in ["", "s", "-1s", "1d", "1.5s", "18446744073709551615h"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+        let settings = load("header_timeout = 3", &[], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.header_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused() {
+        for file in ["pool_size = 0", "request_timeout = 0", "admin_database_url = \"postgres://x\""] {
+            assert!(matches!(load(file, &[], SettingsPatch::default()), Err(ConfigError::Invalid { .. })));
+        }
+    }
+
+    #[test]
+    fn passwords_are_never_shown() {
+        let url = "postgres://a:hunter2@h/d";
+        let settings = load("", &[("DATABASE_URL", url)], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.database_url.as_ref().unwrap().expose_secret(), url);
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let error = load(&format!("database_url = \"{url}\nlisten = 3"), &[], SettingsPatch::default());
+        let error = error.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+
+    #[test]
+    fn every_setting_has_a_variable_of_its_name() {
+        for (variable, key) in VARIABLES {
+            let expected = match *key {
+                "database_url" => "DATABASE_URL".to_owned(),
+                key => format!("DAYBOOK_{}", key.to_uppercase()),
+            };
+            assert_eq!(*variable, expected);
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let missing = Path::new("/nonexistent/daybook.toml");
+        let error = Settings::load_with(Some(missing), &|_| None, SettingsPatch::default()).unwrap_err();
+        assert!(matches!(error, ConfigError::Read { .. }));
+    }
+}

@@ -1,0 +1,10 @@
+//! Black-box tests. One binary, so that linking happens once and one ephemeral cluster serves all.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "all of this is test code, also the helpers outside of #[test] functions, which clippy.toml allows"
+)]
+
+mod embedded_pg;
+mod support;
