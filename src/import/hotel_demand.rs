@@ -229,11 +229,7 @@ struct Fields<'a> {
 type Column = (usize, &'static str);
 
 impl Fields<'_> {
-    fn row(
-        &self,
-        pools: &mut Interner<PoolKey>,
-        guests: &mut Interner<GuestKey>,
-    ) -> Result<Row, ParseError> {
+    fn row(&self, pools: &mut Interner<PoolKey>, guests: &mut Interner<GuestKey>) -> Result<Row, ParseError> {
         let c = self.columns;
         let arrival = self.arrival()?;
         let lead_time = self.count(c.lead_time)?;
@@ -317,10 +313,8 @@ impl Fields<'_> {
             "December",
         ];
         let c = self.columns;
-        let year = self
-            .text(c.arrival_date_year)?
-            .parse()
-            .map_err(|_| self.wrong(c.arrival_date_year, "a year"))?;
+        let year =
+            self.text(c.arrival_date_year)?.parse().map_err(|_| self.wrong(c.arrival_date_year, "a year"))?;
         let name = self.text(c.arrival_date_month)?;
         let month = (1..)
             .zip(MONTHS)
@@ -343,7 +337,8 @@ impl Fields<'_> {
 
     fn price(&self, nights: u32) -> Result<i64, ParseError> {
         let column = self.columns.adr;
-        let micros = parse_micros(self.text(column)?).ok_or_else(|| self.wrong(column, "a decimal number"))?;
+        let micros =
+            parse_micros(self.text(column)?).ok_or_else(|| self.wrong(column, "a decimal number"))?;
         // A ten-thousandth of a cent at a time, so that 107.425 times two nights is exact.
         let total = i128::from(micros) * i128::from(nights);
         i64::try_from((total + 5_000).div_euclid(10_000)).map_err(|_| self.wrong(column, "a smaller rate"))

@@ -76,13 +76,8 @@ impl ImportId {
         BookingId(Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// The idempotency key of one step of a row.
-    pub fn key(&self, line: u64, step: Step) -> IdempotencyKey {
-        self.named_key(key_of(line, step))
-    }
-
-    /// An idempotency key by name.
-    pub fn named_key(&self, key: String) -> IdempotencyKey {
+    /// An idempotency key by its name: that of a step ([`key_of`]), or of what is made before.
+    pub fn key(&self, key: String) -> IdempotencyKey {
         let request_hash = self.request_hash(&key);
         IdempotencyKey { scope: self.scope(), key, request_hash }
     }
@@ -143,7 +138,7 @@ mod tests {
         assert_eq!(first, again);
         for row in &history.rows {
             assert_eq!(first.booking(row), again.booking(row));
-            assert_eq!(first.key(row.line, Step::Book), again.key(row.line, Step::Book));
+            assert_eq!(first.key(key_of(row.line, Step::Book)), again.key(key_of(row.line, Step::Book)));
         }
         assert_eq!(first.resource(&history.pools[1]), again.resource(&history.pools[1]));
         assert_eq!(first.customer(&history.guests[0]), again.customer(&history.guests[0]));
@@ -173,7 +168,8 @@ mod tests {
         let import = import(&text);
         let ids: HashSet<_> = history.rows.iter().map(|row| import.booking(row)).collect();
         assert_eq!(ids.len(), 3);
-        let keys = [import.key(2, Step::Book), import.key(2, Step::Cancel), import.key(3, Step::Book)];
+        let keys = [(2, Step::Book), (2, Step::Cancel), (3, Step::Book)]
+            .map(|(line, step)| import.key(key_of(line, step)));
         assert_eq!(keys.iter().map(|key| &key.key).collect::<HashSet<_>>().len(), 3);
         assert_eq!(keys.iter().map(|key| key.request_hash).collect::<HashSet<_>>().len(), 3);
         assert_ne!(import.offering(&history.pools[0], true), import.offering(&history.pools[0], false));

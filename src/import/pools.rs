@@ -41,7 +41,8 @@ pub fn capacities(history: &History, steps: &[Planned], sizing: PoolSizing) -> V
 
 fn honoured(history: &History) -> Vec<u32> {
     let mut houses = Houses::new(history);
-    let stays = history.rows.iter().filter(|row| row.outcome == Outcome::CheckedOut && row.invalid().is_none());
+    let stays =
+        history.rows.iter().filter(|row| row.outcome == Outcome::CheckedOut && row.invalid().is_none());
     for row in stays {
         // The nights that were slept: an early departure leaves the rest.
         houses.take(row, row.arrival, row.departure().min(settled(row)));
@@ -95,11 +96,7 @@ struct Houses {
 impl Houses {
     fn new(history: &History) -> Self {
         let first = history.rows.iter().map(|row| row.arrival).min().unwrap_or(NaiveDate::MIN);
-        Self {
-            first,
-            nights: vec![Vec::new(); history.pools.len()],
-            peaks: vec![0; history.pools.len()],
-        }
+        Self { first, nights: vec![Vec::new(); history.pools.len()], peaks: vec![0; history.pools.len()] }
     }
 
     fn index(&self, date: NaiveDate) -> usize {
@@ -194,7 +191,8 @@ mod tests {
         let mut refused = vec![false; history.rows.len()];
         let mut peaks = vec![0; history.pools.len()];
         let on = |claims: &[(usize, usize, NaiveDate, NaiveDate)], pool, night| {
-            u32::try_from(claims.iter().filter(|c| c.1 == pool && c.2 <= night && night < c.3).count()).unwrap()
+            u32::try_from(claims.iter().filter(|c| c.1 == pool && c.2 <= night && night < c.3).count())
+                .unwrap()
         };
         for step in steps {
             let row = &history.rows[step.row];
@@ -220,7 +218,14 @@ mod tests {
     }
 
     fn any_line() -> impl Strategy<Value = Line> {
-        (1u32..20, 0u32..8, 0u32..6, 0u32..8, prop::sample::select(vec!["Check-Out", "Canceled", "No-Show"]), 0..2)
+        (
+            1u32..20,
+            0u32..8,
+            0u32..6,
+            0u32..8,
+            prop::sample::select(vec!["Check-Out", "Canceled", "No-Show"]),
+            0..2,
+        )
             .prop_map(|(day, lead, nights, settled, status, pool)| {
                 line()
                     .arriving(day, lead)

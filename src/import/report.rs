@@ -77,7 +77,8 @@ pub fn write(path: &Path, refusals: &mut [Refusal]) -> io::Result<()> {
 }
 
 fn write_to(path: &Path, refusals: &[Refusal]) -> io::Result<()> {
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(BufWriter::new(File::create(path)?));
+    let mut writer =
+        csv::WriterBuilder::new().has_headers(false).from_writer(BufWriter::new(File::create(path)?));
     writer.write_record(["line", "code", "reason"])?;
     for refusal in refusals {
         writer.serialize(refusal)?;
@@ -96,8 +97,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.refusals.csv");
         std::fs::write(&path, "older").unwrap();
-        let refusal = |line, code: &str, reason: &str| Refusal { line, code: code.into(), reason: reason.into() };
-        let mut refusals = [refusal(12, "slot_taken", "full, that night"), refusal(2, "invalid", "no nights")];
+        let refusal =
+            |line, code: &str, reason: &str| Refusal { line, code: code.into(), reason: reason.into() };
+        let mut refusals =
+            [refusal(12, "slot_taken", "full, that night"), refusal(2, "invalid", "no nights")];
         write(&path, &mut refusals).unwrap();
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),

@@ -193,6 +193,9 @@ mod tests {
     fn a_negative_rate_is_a_warning_and_no_refusal() {
         let (_, _, tally) = start(&[line().set("adr", "-6.38")]);
         assert!(tally.refusals.is_empty());
-        assert_eq!((tally.summary.warnings[0].line, tally.summary.warnings[0].code.as_str()), (2, "price_clamped"));
+        assert_eq!(
+            (tally.summary.warnings[0].line, tally.summary.warnings[0].code.as_str()),
+            (2, "price_clamped")
+        );
     }
 }
