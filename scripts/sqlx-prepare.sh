@@ -1,17 +1,14 @@
 #!/usr/bin/env bash
-# Checks every `query!` against the migrations, in a database made for the purpose, and refreshes .sqlx.
+# Checks every `query!` against the migrations, in a private PostgreSQL made for the purpose, and renews .sqlx.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-cargo sqlx --version >/dev/null 2>&1 || {
-    echo "sqlx-prepare: run \`cargo install sqlx-cli --version 0.8.6 --no-default-features --features rustls,postgres\`" >&2
-    exit 1
-}
+root=$PWD
 
 bin=${DAYBOOK_PG_BIN:-$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -1)}
 [ -x "$bin/initdb" ] || bin=$(dirname "$(command -v initdb)")
 directory=$(mktemp -d /tmp/daybook-sqlx-XXXXXX)
 
+# PostgreSQL refuses to run as root.
 as_postgres=()
 if [ "$(id -u)" -eq 0 ]; then
     chown postgres: "$directory"
@@ -23,30 +20,34 @@ cleanup() {
 }
 trap cleanup EXIT
 
-echo "==> a database for the purpose"
 (
     cd /
     "${as_postgres[@]}" "$bin/initdb" -D "$directory/pg" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N >/dev/null
     "${as_postgres[@]}" "$bin/pg_ctl" start -w -D "$directory/pg" -l "$directory/log" \
         -o "-c fsync=off -c listen_addresses='' -k $directory" >/dev/null
 )
-psql=(psql -X -q -v ON_ERROR_STOP=1 -h "$directory" -U postgres -d postgres)
+psql=("$bin/psql" -X -q -v ON_ERROR_STOP=1 -h "$directory" -U postgres -d postgres)
 
-# The schemas a query may name without a prefix, the tenant's first, as a tenant's transaction has them.
+# A query names its tables without a schema, and finds them in the tenant's or the platform's. Both are made
+# as in production: the log's tables first.
 migrate() {
-    local schema=$1 file
-    "${psql[@]}" -c "CREATE SCHEMA IF NOT EXISTS $schema"
-    for file in migrations/"$schema"/*.sql; do
-        [ -e "$file" ] || continue
-        echo "    $file"
-        PGOPTIONS="-c search_path=$schema,public -c client_min_messages=warning" "${psql[@]}" -1 -f "$file"
+    local schema=$1 kind=$2 file
+    "${psql[@]}" -c "CREATE SCHEMA $schema"
+    for file in migrations/log/*.sql migrations/"$kind"/*.sql; do
+        PGOPTIONS="-c search_path=$schema -c client_min_messages=warning" "${psql[@]}" -1 -f "$file"
     done
 }
-echo "==> migrations"
-migrate platform
-migrate tenant
+migrate daybook_dev tenant
+migrate daybook_platform platform
 
-echo "==> cargo sqlx prepare"
-encoded=${directory//\//%2F}
-DATABASE_URL="postgres://postgres@$encoded/postgres?options=-csearch_path%3Dtenant,platform,public" \
-    cargo sqlx prepare --workspace -- --all-targets
+prepared=$(mktemp -d "$directory.queries-XXXXXX")
+# The macros run only when a crate is compiled anew, so what uses them gets a target directory of its own.
+url="postgres://postgres@${directory//\//%2F}/postgres?options=-c%20search_path%3Ddaybook_dev,daybook_platform"
+find projections/src src -name '*.rs' -newer /dev/null -exec touch {} +
+SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$prepared DATABASE_URL=$url cargo check -q --workspace --all-targets
+[ -n "$(ls -A "$prepared")" ] || { echo "sqlx-prepare: no query was seen" >&2; exit 1; }
+rm -rf "$root/.sqlx"
+mkdir "$root/.sqlx"
+mv "$prepared"/*.json "$root/.sqlx/"
+rmdir "$prepared"
+echo "sqlx-prepare: $(ls "$root/.sqlx" | wc -l) queries"

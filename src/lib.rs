@@ -1,7 +1,10 @@
-//! x
+//! Daybook's server: the event store, tenancy, HTTP, workers and the command line over the domain.
 
 pub mod config;
 pub mod database;
 pub mod embedded_pg;
+pub mod eventstore;
 pub mod keys;
 pub mod random;
+pub mod telemetry;
+pub mod tenancy;

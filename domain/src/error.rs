@@ -1,6 +1,9 @@
 //! The one error type of the domain: every way a decision can be refused, typed.
 
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
+
+use crate::schedule::{Closed, ClosedBy};
 
 /// One field that failed validation: an RFC 6901 pointer into the request, a stable code, and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,14 @@ pub enum DomainError {
     /// No unit is free for the whole interval (409 `slot_taken`).
     #[error("the slot is taken")]
     SlotTaken,
+    /// The schedule is closed for part of the time (409 `closed`).
+    #[error("closed on {date}")]
+    Closed {
+        /// The kind of rule that closes it. Its note stays with those who may know.
+        rule: ClosedBy,
+        /// The first date it is closed on, in the resource's zone.
+        date: NaiveDate,
+    },
     /// The hold ran out, and its place has gone to another (410 `hold_expired`).
     #[error("the hold has expired and its place is taken")]
     HoldExpired,
@@ -75,5 +86,11 @@ impl DomainError {
     /// A command the state does not allow.
     pub fn wrong_state(state: &str, detail: &str) -> Self {
         Self::WrongState { state: state.into(), detail: detail.into() }
+    }
+}
+
+impl From<Closed> for DomainError {
+    fn from(closed: Closed) -> Self {
+        Self::Closed { rule: closed.rule, date: closed.date }
     }
 }

@@ -1,6 +1,6 @@
 //! Half-open intervals: of instants `[start, end)` and of nights `[check_in, check_out)`.
 
-use chrono::{DateTime, Duration, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, Duration, NaiveDate, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
 
@@ -77,6 +77,13 @@ impl Interval {
     }
 }
 
+/// The first microsecond of 1970: a placeholder where nothing was ever booked.
+impl Default for Interval {
+    fn default() -> Self {
+        Self { start: DateTime::UNIX_EPOCH, end: DateTime::UNIX_EPOCH + Duration::microseconds(1) }
+    }
+}
+
 impl Serialize for Interval {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -112,6 +119,13 @@ impl Nights {
     /// # Errors
     /// `interval_empty`, `interval_reversed` or `interval_too_long` at `/check_out`.
     pub fn new(check_in: NaiveDate, check_out: NaiveDate) -> Result<Self, DomainError> {
+        if !(1900..=9999).contains(&check_in.year()) || !(1900..=9999).contains(&check_out.year()) {
+            return Err(DomainError::field(
+                "/check_in",
+                "date_out_of_range",
+                "dates are between 1900 and 9999",
+            ));
+        }
         let (code, detail) = match (check_out - check_in).num_days() {
             1..=MAX_NIGHTS => return Ok(Self { check_in, check_out }),
             0 => ("interval_empty", "check-out must be after check-in"),
@@ -144,7 +158,9 @@ impl Nights {
 
     /// The instants the stay covers in a zone: from the start of the day of arrival to that of departure.
     pub fn to_interval(&self, tz: Tz) -> Interval {
-        Interval { start: start_of_day(self.check_in, tz), end: start_of_day(self.check_out, tz) }
+        let (start, end) = (start_of_day(self.check_in, tz), start_of_day(self.check_out, tz));
+        // A date that its zone skipped has no instant; an interval has at least one.
+        Interval { start, end: end.max(start + Duration::microseconds(1)) }
     }
 }
 
@@ -204,6 +220,15 @@ mod tests {
     fn a_night_on_which_clocks_change_has_its_own_length() {
         let nights = Nights::new(date("2026-03-29"), date("2026-03-30")).unwrap();
         assert_eq!(nights.to_interval(chrono_tz::Europe::Brussels).duration(), Duration::hours(23));
+    }
+
+    #[test]
+    fn dates_at_the_end_of_time_are_refused_and_a_skipped_date_is_not_empty() {
+        assert!(Nights::new(NaiveDate::MIN, NaiveDate::MIN.succ_opt().unwrap()).is_err());
+        assert!(Nights::new(NaiveDate::MAX.pred_opt().unwrap(), NaiveDate::MAX).is_err());
+        let skipped = Nights::new(date("2011-12-30"), date("2011-12-31")).unwrap();
+        let interval = skipped.to_interval(chrono_tz::Pacific::Apia);
+        assert!(interval.start() < interval.end());
     }
 
     proptest! {

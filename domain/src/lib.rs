@@ -7,24 +7,33 @@
 //! `apply` folds an event without any rule. [`cqrs_es::Aggregate`] is implemented over the two.
 
 pub mod aggregate;
+pub mod availability;
+pub mod booking;
 pub mod customer;
 pub mod diff;
+pub mod envelope;
 pub mod error;
 pub mod ids;
 pub mod interval;
 pub mod local_time;
 pub mod money;
+pub mod occupancy;
 pub mod offering;
+pub mod packing;
 pub mod personal;
+pub mod registry;
 pub mod resource;
 pub mod schedule;
 pub mod tenant;
 pub mod text;
+pub mod upcast;
 
 pub use aggregate::{Decider, Event, PersonalVisitor};
+pub use envelope::RecordedEvent;
 pub use error::{DomainError, FieldError};
 pub use ids::*;
 pub use interval::{Interval, Nights};
 pub use money::{Currency, Money};
+pub use occupancy::{Claim, Occupancy};
 pub use personal::Personal;
 pub use text::{Email, Name, Notes, Phone, Slug};

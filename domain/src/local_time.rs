@@ -25,7 +25,8 @@ pub(crate) fn end_of_gap(local: NaiveDateTime, tz: Tz) -> DateTime<Utc> {
     // a day (a zone that crossed the date line), so two days earlier is before it.
     let before = local.checked_sub_days(Days::new(2)).unwrap_or(local);
     let offset = tz.offset_from_utc_datetime(&before).fix();
-    let late = local - Duration::seconds(i64::from(offset.local_minus_utc()));
+    let shift = Duration::seconds(i64::from(offset.local_minus_utc()));
+    let late = local.checked_sub_signed(shift).unwrap_or(local);
     // Binary search for the change of offset between the two.
     let (mut low, mut high) = (before, late);
     while high - low > Duration::seconds(1) {

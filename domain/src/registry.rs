@@ -222,3 +222,8 @@ impl AnyState {
 pub fn unique_taken(kind: &str) -> DomainError {
     DomainError::AlreadyExists { what: kind.to_owned() }
 }
+
+/// The version of an event type's shape that is written today; `None` for an unknown type.
+pub fn current_version(event_type: &str) -> Option<u16> {
+    AnyEvent::types().into_iter().find(|(_, name, _)| *name == event_type).map(|(_, _, version)| version)
+}

@@ -230,10 +230,9 @@ impl Resource {
             None => None,
         };
         let time_zone = time_zone.filter(|zone| *zone != self.time_zone);
-        if let Some(capacity) = capacity {
-            if capacity < context.peak_claims.max(context.min_capacity_for_pins) {
-                return Err(DomainError::wrong_state("booked", "bookings already need more units than that"));
-            }
+        let needed = context.peak_claims.max(context.min_capacity_for_pins);
+        if capacity.is_some_and(|capacity| capacity < needed) {
+            return Err(DomainError::wrong_state("booked", "bookings already need more units than that"));
         }
         // Nights are dates in the resource's zone; what is booked was booked in the old one.
         if time_zone.is_some() && context.live_claims > 0 {

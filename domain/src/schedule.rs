@@ -5,7 +5,7 @@ mod hours;
 #[cfg(test)]
 mod tests;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -320,6 +320,11 @@ fn validate(
         );
     }
     let Rules { weekly, seasons, exceptions, blocks } = rules;
+    let in_range = |date: NaiveDate| (1900..=9999).contains(&date.year());
+    let all_in_range = seasons.iter().all(|season| in_range(season.from) && in_range(season.until))
+        && exceptions.iter().all(|exception| in_range(exception.date))
+        && blocks.iter().all(|block| in_range(block.from.date()) && in_range(block.until.date()));
+    require(all_in_range, String::new(), "date_out_of_range", "dates are between 1900 and 9999");
     for (name, length) in [
         ("weekly", weekly.len()),
         ("seasons", seasons.len()),

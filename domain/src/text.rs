@@ -9,7 +9,7 @@ use crate::DomainError;
 macro_rules! text {
     ($($(#[$doc:meta])* $name:ident($check:expr, $code:literal, $detail:literal);)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
@@ -31,6 +31,13 @@ macro_rules! text {
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        // A bare value may be personal: it shows only where it is asked for by name.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
             }
         }
 

@@ -118,7 +118,10 @@ mod tests {
             upcast_with(TABLE, "guest.moved", 4, 3, Value::Null),
             Err(UpcastError::FromTheFuture { known: 3, .. })
         ));
-        assert!(matches!(upcast_with(&TABLE[..1], "guest.moved", 1, 3, Value::Null), Err(UpcastError::NoPath { version: 2, .. })));
+        assert!(matches!(
+            upcast_with(&TABLE[..1], "guest.moved", 1, 3, Value::Null),
+            Err(UpcastError::NoPath { version: 2, .. })
+        ));
         assert!(matches!(upcast("no.such", 1, Value::Null), Err(UpcastError::UnknownType { .. })));
     }
 }

@@ -1,1 +1,26 @@
-//! x
+//! Daybook's read models: one file per projection, with its row, its fold and its queries.
+//!
+//! Inline read models ([`inline`]) are written in the transaction of the events they come from; commands and
+//! read-your-writes rely on them. Projections that follow the log ([`Projection`], [`ALL`]) are caught up by
+//! workers and read nothing but the log's events and their own tables, so that a replay arrives at the same rows.
+//!
+//! Statements of the write path name their schema. All others use unqualified names and run in a transaction
+//! whose search path is one schema: the live one, or a scratch schema beside it in a rebuild.
+//!
+//! Deliberately absent: connections, checkpoints, leases and the log itself. They are the server's.
+
+pub mod booking_history;
+pub mod bookings;
+pub mod calendar;
+pub mod customers;
+pub mod inline;
+pub mod offerings;
+pub mod pace;
+pub mod projection;
+pub mod resources;
+pub mod schedules;
+mod schema;
+pub mod tenants;
+
+pub use projection::{ALL, Projection, ProjectionError, find};
+pub use schema::Schema;

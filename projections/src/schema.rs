@@ -39,9 +39,10 @@ impl Schema {
         &self.name
     }
 
-    /// The name of the scratch schema in which read models are rebuilt or verified.
-    pub fn scratch(&self, purpose: &'static str) -> String {
-        format!("{}_{purpose}", self.name)
+    /// The scratch schema beside this one in which read models are rebuilt or verified. It has no role of its own.
+    #[must_use]
+    pub fn scratch(&self, purpose: &'static str) -> Self {
+        Self { name: format!("{}_{purpose}", self.name).into(), tenant: self.tenant }
     }
 
     /// Generates a statement from a template: `{s}` becomes this schema.

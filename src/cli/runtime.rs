@@ -7,7 +7,7 @@ use daybook_domain::envelope::Metadata;
 
 use crate::{
     config::Settings,
-    database::{self, OpenMode},
+    database::{Database as Host, OpenMode},
     eventstore::{EventStore, StoreSettings},
     keys::Keys,
     tenancy::{Database, TenantDirectory, admin::TenantAdmin, database::PoolSettings, migrate},
@@ -33,7 +33,7 @@ pub struct Runtime {
     /// Commands to tenants.
     pub admin: TenantAdmin,
     /// The private PostgreSQL, while it is ours.
-    pub host: database::Opened,
+    pub host: Host,
 }
 
 impl Runtime {
@@ -46,7 +46,7 @@ impl Runtime {
             Mode::Server => OpenMode::Server,
             Mode::Command => OpenMode::Command,
         };
-        let host = database::open(&settings, open_mode).await?;
+        let host = Host::open(&settings, open_mode).await?;
         let pools = PoolSettings {
             read_connections: settings.pool_size,
             statement_timeout: settings.statement_timeout,
@@ -69,7 +69,7 @@ impl Runtime {
     pub async fn close(self) -> anyhow::Result<()> {
         self.store.shutdown().await;
         self.store.database().close().await;
-        self.host.close().await.context("stop the private PostgreSQL")
+        self.host.guard.close().await.context("stop the private PostgreSQL")
     }
 }
 

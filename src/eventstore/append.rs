@@ -99,12 +99,11 @@ impl Rows {
 /// Locks the log for this batch.
 pub(super) async fn lock_head(tx: &mut TenantTx<'_>) -> Result<Head, StoreError> {
     let sql = tx.schema().sql("SELECT position, recorded_at, clock_timestamp() FROM {s}.log_head FOR UPDATE");
-    let (position, last, clock): (i64, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
-        &sql.replace("recorded_at,", "NULLIF(recorded_at, '-infinity'),"),
-    )
-    .fetch_one(&mut **tx)
-    .await
-    .map_err(StoreError::db("lock the log's head"))?;
+    let (position, last, clock): (i64, Option<DateTime<Utc>>, DateTime<Utc>) =
+        sqlx::query_as(&sql.replace("recorded_at,", "NULLIF(recorded_at, '-infinity'),"))
+            .fetch_one(&mut **tx)
+            .await
+            .map_err(StoreError::db("lock the log's head"))?;
     // Times in the log never run backwards, also when the database's clock is set back.
     Ok(Head { position, recorded_at: last.map_or(clock, |last| clock.max(last)) })
 }
@@ -124,7 +123,8 @@ pub(super) async fn catch_up(
         *cache = LaneCache::new();
         return Ok(());
     }
-    let sql = tx.schema().sql("SELECT DISTINCT aggregate_type, aggregate_id FROM {s}.events WHERE position > $1");
+    let sql =
+        tx.schema().sql("SELECT DISTINCT aggregate_type, aggregate_id FROM {s}.events WHERE position > $1");
     let foreign: Vec<(String, Uuid)> = sqlx::query_as(&sql)
         .bind(known)
         .fetch_all(&mut **tx)
@@ -144,12 +144,18 @@ pub(super) async fn catch_up(
             "SELECT w.id, c.resource_id, c.starts_at, c.ends_at, c.unit, c.expires_at
              FROM UNNEST($1::uuid[]) AS w (id) LEFT JOIN {s}.slot_claims c ON c.booking_id = w.id",
         );
-        let rows: Vec<(Uuid, Option<Uuid>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<i32>, Option<DateTime<Utc>>)> =
-            sqlx::query_as(&sql)
-                .bind(&bookings)
-                .fetch_all(&mut **tx)
-                .await
-                .map_err(StoreError::db("read claims that other processes wrote"))?;
+        let rows: Vec<(
+            Uuid,
+            Option<Uuid>,
+            Option<DateTime<Utc>>,
+            Option<DateTime<Utc>>,
+            Option<i32>,
+            Option<DateTime<Utc>>,
+        )> = sqlx::query_as(&sql)
+            .bind(&bookings)
+            .fetch_all(&mut **tx)
+            .await
+            .map_err(StoreError::db("read claims that other processes wrote"))?;
         for (booking, resource, starts_at, ends_at, unit, expires_at) in rows {
             let claim = match (resource, starts_at, ends_at) {
                 (Some(resource), Some(start), Some(end)) => {
@@ -173,12 +179,13 @@ pub(super) async fn load_occupancy(
         "SELECT booking_id, starts_at, ends_at, unit, expires_at FROM {s}.slot_claims
          WHERE resource_id = $1 AND ends_at > $2",
     );
-    let rows: Vec<(Uuid, DateTime<Utc>, DateTime<Utc>, Option<i32>, Option<DateTime<Utc>>)> = sqlx::query_as(&sql)
-        .bind(resource.0)
-        .bind(since)
-        .fetch_all(&mut **tx)
-        .await
-        .map_err(StoreError::db("read a resource's claims"))?;
+    let rows: Vec<(Uuid, DateTime<Utc>, DateTime<Utc>, Option<i32>, Option<DateTime<Utc>>)> =
+        sqlx::query_as(&sql)
+            .bind(resource.0)
+            .bind(since)
+            .fetch_all(&mut **tx)
+            .await
+            .map_err(StoreError::db("read a resource's claims"))?;
     let mut occupancy = Occupancy::default();
     for (booking, start, end, unit, expires_at) in rows {
         occupancy.insert(claim_of(booking, start, end, unit, expires_at)?);
@@ -193,8 +200,11 @@ fn claim_of(
     unit: Option<i32>,
     expires_at: Option<DateTime<Utc>>,
 ) -> Result<Claim, StoreError> {
-    let during = Interval::new(start, end)
-        .map_err(|_| StoreError::Corrupt { what: "a claim without length", position: 0, source: None })?;
+    let during = Interval::new(start, end).map_err(|_| StoreError::Corrupt {
+        what: "a claim without length",
+        position: 0,
+        source: None,
+    })?;
     Ok(Claim {
         booking_id: BookingId(booking),
         during,
@@ -208,8 +218,11 @@ pub(super) async fn stored_responses(
     tx: &mut TenantTx<'_>,
     units: &[&Unit],
 ) -> Result<HashMap<usize, ([u8; 32], StoredRow)>, StoreError> {
-    let keyed: Vec<(usize, &IdempotencyKey)> =
-        units.iter().enumerate().filter_map(|(index, unit)| Some((index, unit.idempotency.as_ref()?))).collect();
+    let keyed: Vec<(usize, &IdempotencyKey)> = units
+        .iter()
+        .enumerate()
+        .filter_map(|(index, unit)| Some((index, unit.idempotency.as_ref()?)))
+        .collect();
     if keyed.is_empty() {
         return Ok(HashMap::new());
     }
@@ -221,13 +234,14 @@ pub(super) async fn stored_responses(
          FROM UNNEST($1::bigint[], $2::text[], $3::text[]) AS w (index, scope, key)
          JOIN {s}.idempotency i ON i.scope = w.scope AND i.key = w.key",
     );
-    let rows: Vec<(i64, Vec<u8>, Json<StoredResponse>, Option<i64>, Option<i64>, DateTime<Utc>)> = sqlx::query_as(&sql)
-        .bind(&indexes)
-        .bind(&scopes)
-        .bind(&keys)
-        .fetch_all(&mut **tx)
-        .await
-        .map_err(StoreError::db("look for idempotency keys"))?;
+    let rows: Vec<(i64, Vec<u8>, Json<StoredResponse>, Option<i64>, Option<i64>, DateTime<Utc>)> =
+        sqlx::query_as(&sql)
+            .bind(&indexes)
+            .bind(&scopes)
+            .bind(&keys)
+            .fetch_all(&mut **tx)
+            .await
+            .map_err(StoreError::db("look for idempotency keys"))?;
     rows.into_iter()
         .map(|(index, hash, response, first, last, at)| {
             let hash = <[u8; 32]>::try_from(hash).map_err(|_| StoreError::Corrupt {
@@ -286,7 +300,8 @@ pub(super) async fn write(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), Stor
     write_personal(tx, rows).await?;
     write_unique(tx, rows).await?;
     // The last event of each aggregate: a replay must arrive at the same row.
-    let last: HashMap<Uuid, i64> = rows.events.iter().map(|event| (event.aggregate_id, event.position)).collect();
+    let last: HashMap<Uuid, i64> =
+        rows.events.iter().map(|event| (event.aggregate_id, event.position)).collect();
     let changes: Vec<inline::Change<'_>> = rows
         .touched
         .iter()
@@ -417,7 +432,9 @@ async fn write_claims(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreErr
     let (mut capacities, mut released, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     for (id, before, after) in &rows.touched {
         match &after.state {
-            AnyState::Resource(resource) => capacities.push((*id, i32::try_from(resource.capacity).unwrap_or(i32::MAX))),
+            AnyState::Resource(resource) => {
+                capacities.push((*id, i32::try_from(resource.capacity).unwrap_or(i32::MAX)))
+            }
             AnyState::Booking(booking) => {
                 let old = Booking::of(before).and_then(|before| before.claim());
                 match (old, booking.claim()) {
@@ -444,7 +461,11 @@ async fn write_claims(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreErr
     }
     if !released.is_empty() {
         let sql = tx.schema().sql("DELETE FROM {s}.slot_claims WHERE booking_id = ANY($1)");
-        sqlx::query(&sql).bind(&released).execute(&mut **tx).await.map_err(StoreError::db("release claims"))?;
+        sqlx::query(&sql)
+            .bind(&released)
+            .execute(&mut **tx)
+            .await
+            .map_err(StoreError::db("release claims"))?;
     }
     if !taken.is_empty() {
         let sql = tx.schema().sql(

@@ -166,8 +166,9 @@ impl<'w, 't> Work<'w, 't> {
             if !command.fresh {
                 wanted.push((command.id, command.aggregate_type));
             }
-            if let Intent::Ask(AnyCommand::Booking(BookingCommand::Book { offering_id, customer_id, .. })) =
-                &command.intent
+            if let Intent::Ask(AnyCommand::Booking(BookingCommand::Book {
+                offering_id, customer_id, ..
+            })) = &command.intent
             {
                 wanted.push((offering_id.0, AggregateType::Offering));
                 wanted.push((customer_id.0, AggregateType::Customer));
@@ -198,7 +199,11 @@ impl<'w, 't> Work<'w, 't> {
     }
 
     /// The state of an aggregate; one of another type under this id reads as absent.
-    pub(super) async fn entry(&mut self, id: Uuid, aggregate_type: AggregateType) -> Result<Entry, StoreError> {
+    pub(super) async fn entry(
+        &mut self,
+        id: Uuid,
+        aggregate_type: AggregateType,
+    ) -> Result<Entry, StoreError> {
         if !self.cache.states.contains(&id) {
             self.load(&[(id, aggregate_type)]).await?;
         }
@@ -220,9 +225,9 @@ impl<'w, 't> Work<'w, 't> {
 
     /// Bookings of this batch, as they are now.
     pub(super) fn touched_bookings(&self) -> impl Iterator<Item = (Uuid, &AnyState, &AnyState)> {
-        self.touched.iter().filter_map(|(id, before)| {
-            self.cache.states.peek(id).map(|entry| (*id, before, &entry.state))
-        })
+        self.touched
+            .iter()
+            .filter_map(|(id, before)| self.cache.states.peek(id).map(|entry| (*id, before, &entry.state)))
     }
 
     async fn decide_unit(&mut self, unit: &Unit) -> Result<Answer, StoreError> {
@@ -278,7 +283,9 @@ impl<'w, 't> Work<'w, 't> {
     /// A booking that was just placed may overlap holds that have run out but are not expired yet. They are
     /// expired now, so that no claim of theirs stands in the way of the database's own guard.
     async fn expire_lapsed(&mut self, id: Uuid, state: &AnyState) -> Result<(), StoreError> {
-        let Some((resource, claim)) = Booking::of(state).and_then(|booking| booking.claim()) else { return Ok(()) };
+        let Some((resource, claim)) = Booking::of(state).and_then(|booking| booking.claim()) else {
+            return Ok(());
+        };
         let now = self.now();
         let Some(occupancy) = self.cache.occupancy(resource, claim.during.start()) else { return Ok(()) };
         for lapsed in occupancy.lapsed_in(&claim.during, now) {
@@ -427,7 +434,12 @@ impl<'w, 't> Work<'w, 't> {
         Ok(key)
     }
 
-    async fn claim_unique(&mut self, id: Uuid, before: &AnyState, after: &AnyState) -> Result<(), StoreError> {
+    async fn claim_unique(
+        &mut self,
+        id: Uuid,
+        before: &AnyState,
+        after: &AnyState,
+    ) -> Result<(), StoreError> {
         let (old, new) = (before.unique_keys(), after.unique_keys());
         if old == new {
             return Ok(());
@@ -457,7 +469,11 @@ impl<'w, 't> Work<'w, 't> {
     }
 
     /// Who owns a unique value, seen from inside the batch.
-    pub(super) async fn unique_owner(&mut self, kind: &'static str, value: &str) -> Result<Option<Uuid>, StoreError> {
+    pub(super) async fn unique_owner(
+        &mut self,
+        kind: &'static str,
+        value: &str,
+    ) -> Result<Option<Uuid>, StoreError> {
         let key = (kind, self.hmac(kind, value));
         match self.unique.get(&key) {
             Some(owner) => Ok(*owner),
@@ -502,8 +518,7 @@ impl<'w, 't> Work<'w, 't> {
         answers: &[Answer],
         stored: &HashMap<usize, ([u8; 32], append::StoredRow)>,
     ) -> Result<Rows, StoreError> {
-        let expires_at =
-            self.head.recorded_at + Duration::hours(self.store.inner.settings.idempotency_hours);
+        let expires_at = self.head.recorded_at + Duration::hours(self.store.inner.settings.idempotency_hours);
         let mut rows = Rows {
             head: self.head,
             events: self.events,
@@ -517,7 +532,8 @@ impl<'w, 't> Work<'w, 't> {
         };
         for (id, before) in self.touched {
             // A batch is far smaller than the cache, so nothing it touched has been evicted.
-            let after = self.cache.states.peek(&id).ok_or(StoreError::BatchFailed("keep a batch's aggregates"))?;
+            let after =
+                self.cache.states.peek(&id).ok_or(StoreError::BatchFailed("keep a batch's aggregates"))?;
             rows.touched.push((id, before, after.clone()));
         }
         for (index, (unit, answer)) in units.iter().zip(answers).enumerate() {

@@ -3,11 +3,7 @@
 //! All of it is true as of `known_position`. A batch that finds the head elsewhere (another process wrote)
 //! first drops what those events touched.
 
-use std::{
-    collections::HashMap,
-    num::NonZeroUsize,
-    sync::Arc,
-};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{

@@ -45,7 +45,10 @@ impl CqrsStore {
         Self { store, schema }
     }
 
-    async fn events<A: Registered>(&self, id: Uuid) -> Result<Vec<daybook_domain::RecordedEvent>, StoreError> {
+    async fn events<A: Registered>(
+        &self,
+        id: Uuid,
+    ) -> Result<Vec<daybook_domain::RecordedEvent>, StoreError> {
         let mut tx = TenantTx::begin(self.store.database().app(), &self.schema, Access::Read).await?;
         let stream = StreamRef { aggregate_type: A::AGGREGATE_TYPE, id };
         Reader::disclosing(&self.schema, self.store.keys()).stream(&mut tx, stream, Until::End).await
@@ -59,7 +62,10 @@ where
 {
     type AC = Context<A>;
 
-    async fn load_events(&self, aggregate_id: &str) -> Result<Vec<EventEnvelope<A>>, AggregateError<DomainError>> {
+    async fn load_events(
+        &self,
+        aggregate_id: &str,
+    ) -> Result<Vec<EventEnvelope<A>>, AggregateError<DomainError>> {
         let id = parse(aggregate_id)?;
         let events = self.events::<A>(id).await.map_err(aggregate_error)?;
         Ok(events

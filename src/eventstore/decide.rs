@@ -171,7 +171,11 @@ async fn booking_context(
         | BookingCommand::CheckOut
         | BookingCommand::NoShow
         | BookingCommand::Expire => {
-            if placed { vec![booking.resource_id] } else { Vec::new() }
+            if placed {
+                vec![booking.resource_id]
+            } else {
+                Vec::new()
+            }
         }
     };
     let needs_occupancy = !matches!(
@@ -210,7 +214,10 @@ fn start_of(when: &RequestedTime) -> DateTime<Utc> {
 }
 
 /// The live schedule of a resource, found through the unique value that guards "at most one".
-async fn schedule_of(work: &mut Work<'_, '_>, resource: ResourceId) -> Result<Option<Arc<Schedule>>, StoreError> {
+async fn schedule_of(
+    work: &mut Work<'_, '_>,
+    resource: ResourceId,
+) -> Result<Option<Arc<Schedule>>, StoreError> {
     let id: Option<Uuid> = match work.cache.schedule_of.get(&resource.0) {
         Some(known) => *known,
         None => {

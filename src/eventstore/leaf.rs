@@ -69,8 +69,11 @@ impl Leaf {
     pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::with_capacity(1024);
         bytes.push(LEAF_VERSION);
-        serde_json_canonicalizer::to_writer(self, &mut bytes)
-            .map_err(|source| StoreError::Corrupt { what: "a leaf that cannot be encoded", position: 0, source: Some(source.into()) })?;
+        serde_json_canonicalizer::to_writer(self, &mut bytes).map_err(|source| StoreError::Corrupt {
+            what: "a leaf that cannot be encoded",
+            position: 0,
+            source: Some(source.into()),
+        })?;
         Ok(bytes)
     }
 
@@ -80,8 +83,13 @@ impl Leaf {
     /// When they are not of a known version and form.
     pub fn decode(bytes: &[u8], position: i64) -> Result<Self, StoreError> {
         match bytes.split_first() {
-            Some((&LEAF_VERSION, json)) => serde_json::from_slice(json)
-                .map_err(|source| StoreError::Corrupt { what: "a leaf that is not of its form", position, source: Some(source.into()) }),
+            Some((&LEAF_VERSION, json)) => {
+                serde_json::from_slice(json).map_err(|source| StoreError::Corrupt {
+                    what: "a leaf that is not of its form",
+                    position,
+                    source: Some(source.into()),
+                })
+            }
             _ => Err(StoreError::Corrupt { what: "a leaf of an unknown version", position, source: None }),
         }
     }
@@ -98,7 +106,11 @@ impl Leaf {
         let aggregate_type =
             AggregateType::parse(&self.aggregate_type).ok_or_else(|| corrupt("an unknown aggregate type"))?;
         let event = AnyEvent::from_payload(aggregate_type, &self.event_type, self.version, self.payload)
-            .map_err(|source| StoreError::Corrupt { what: "an event of an unknown shape", position, source: Some(source.into()) })?;
+            .map_err(|source| StoreError::Corrupt {
+                what: "an event of an unknown shape",
+                position,
+                source: Some(source.into()),
+            })?;
         Ok(RecordedEvent {
             position,
             event_id: self.id,

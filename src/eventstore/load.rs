@@ -12,12 +12,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{
-    StoreError, StreamRef,
-    cache::Entry,
-    leaf::Leaf,
-    seal,
-};
+use super::{StoreError, StreamRef, cache::Entry, leaf::Leaf, seal};
 use crate::keys::Keys;
 
 /// Bump when a fold changes its meaning: snapshots of another version are not used.
@@ -66,7 +61,9 @@ impl<'a> Reader<'a> {
         position: i64,
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        let sql = self.schema.sql("SELECT position, leaf FROM {s}.events WHERE position > $1 ORDER BY position LIMIT $2");
+        let sql = self
+            .schema
+            .sql("SELECT position, leaf FROM {s}.events WHERE position > $1 ORDER BY position LIMIT $2");
         let rows = sqlx::query(&sql)
             .bind(position)
             .bind(limit)
@@ -214,36 +211,41 @@ impl<'a> Reader<'a> {
         committed: &HashMap<i64, std::collections::BTreeMap<String, String>>,
     ) -> Result<(), StoreError> {
         let positions: Vec<i64> = committed.keys().copied().collect();
-        let rows: Vec<(i64, String, Uuid, Vec<u8>)> = sqlx::query_as(
-            &self.schema.sql("SELECT position, field, subject_id, ciphertext FROM {s}.sealed_values WHERE position = ANY($1)"),
-        )
+        let rows: Vec<(i64, String, Uuid, Vec<u8>)> = sqlx::query_as(&self.schema.sql(
+            "SELECT position, field, subject_id, ciphertext FROM {s}.sealed_values WHERE position = ANY($1)",
+        ))
         .bind(&positions)
         .fetch_all(&mut *connection)
         .await
         .map_err(StoreError::db("read sealed values"))?;
         let subjects: HashSet<SubjectId> = rows.iter().map(|row| SubjectId(row.2)).collect();
         self.load_subject_keys(connection, subjects).await?;
-        let sealed: HashMap<(i64, String), (SubjectId, Vec<u8>)> =
-            rows.into_iter().map(|(position, field, subject, bytes)| ((position, field), (SubjectId(subject), bytes))).collect();
+        let sealed: HashMap<(i64, String), (SubjectId, Vec<u8>)> = rows
+            .into_iter()
+            .map(|(position, field, subject, bytes)| ((position, field), (SubjectId(subject), bytes)))
+            .collect();
         for event in events.iter_mut().filter(|event| committed.contains_key(&event.position)) {
             let (tenant, position, event_id) = (self.schema.log_id(), event.position, event.event_id);
             let mut failure = None;
             event.event.visit_personal(&mut |field, _subject, slot| {
-                let value = committed
-                    .get(&position)
-                    .and_then(|fields| fields.get(field))
-                    .map(|commitment| match sealed.get(&(position, field.to_owned())) {
+                let value = committed.get(&position).and_then(|fields| fields.get(field)).map(|commitment| {
+                    match sealed.get(&(position, field.to_owned())) {
                         // Erasure destroys the key and the sealed rows.
                         None => Ok(None),
                         Some((subject, bytes)) => match self.subject_keys.get(subject) {
-                            Some(Some(key)) => seal::unseal(key, tenant, event_id, field, bytes, commitment).map(Some),
+                            Some(Some(key)) => {
+                                seal::unseal(key, tenant, event_id, field, bytes, commitment).map(Some)
+                            }
                             Some(None) => Ok(None),
                             None => Err(StoreError::Sealing("a sealed value has no subject key")),
                         },
-                    });
+                    }
+                });
                 let outcome = match value {
                     None => Ok(()),
-                    Some(Ok(value)) => slot.restore(value).map_err(|_| StoreError::Sealing("a sealed value is of another type")),
+                    Some(Ok(value)) => slot
+                        .restore(value)
+                        .map_err(|_| StoreError::Sealing("a sealed value is of another type")),
                     Some(Err(error)) => Err(error),
                 };
                 if let Err(error) = outcome {
@@ -262,8 +264,11 @@ impl<'a> Reader<'a> {
         connection: &mut PgConnection,
         subjects: HashSet<SubjectId>,
     ) -> Result<(), StoreError> {
-        let missing: Vec<Uuid> =
-            subjects.into_iter().filter(|s| !self.subject_keys.contains_key(s)).map(|subject| subject.0).collect();
+        let missing: Vec<Uuid> = subjects
+            .into_iter()
+            .filter(|s| !self.subject_keys.contains_key(s))
+            .map(|subject| subject.0)
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -295,8 +300,9 @@ pub async fn subject_keys(
         .map(|(subject, wrapped)| {
             let key = wrapped
                 .map(|wrapped| {
-                    keys.unwrap_subject_key(subject, tenant_uuid(schema.log_id()), &wrapped)
-                        .map_err(|_| StoreError::Sealing("a subject key does not unwrap under the master keys"))
+                    keys.unwrap_subject_key(subject, tenant_uuid(schema.log_id()), &wrapped).map_err(|_| {
+                        StoreError::Sealing("a subject key does not unwrap under the master keys")
+                    })
                 })
                 .transpose()?;
             Ok((SubjectId(subject), key))

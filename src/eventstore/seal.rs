@@ -43,7 +43,10 @@ pub fn seal(
     plaintext.extend_from_slice(salt);
     plaintext.extend_from_slice(&canonical);
     let sealed = XChaCha20Poly1305::new(key.into())
-        .encrypt(XNonce::from_slice(nonce), Payload { msg: &plaintext, aad: &associated_data(tenant, event_id, field) })
+        .encrypt(
+            XNonce::from_slice(nonce),
+            Payload { msg: &plaintext, aad: &associated_data(tenant, event_id, field) },
+        )
         .map_err(|_| StoreError::Sealing("a personal value cannot be sealed"))?;
     let mut ciphertext = nonce.to_vec();
     ciphertext.extend_from_slice(&sealed);
@@ -62,11 +65,13 @@ pub fn unseal(
     ciphertext: &[u8],
     committed: &str,
 ) -> Result<Value, StoreError> {
-    let (nonce, sealed) = ciphertext
-        .split_at_checked(NONCE_BYTES)
-        .ok_or(StoreError::Sealing("a sealed value is too short"))?;
+    let (nonce, sealed) =
+        ciphertext.split_at_checked(NONCE_BYTES).ok_or(StoreError::Sealing("a sealed value is too short"))?;
     let plaintext = XChaCha20Poly1305::new(key.into())
-        .decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &associated_data(tenant, event_id, field) })
+        .decrypt(
+            XNonce::from_slice(nonce),
+            Payload { msg: sealed, aad: &associated_data(tenant, event_id, field) },
+        )
         .map_err(|_| StoreError::Sealing("a sealed value does not open under its subject's key"))?;
     let (salt, canonical) = plaintext
         .split_first_chunk::<SALT_BYTES>()

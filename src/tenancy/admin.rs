@@ -110,7 +110,12 @@ impl TenantAdmin {
     ///
     /// # Errors
     /// When the tenant has no such token.
-    pub async fn revoke_token(&self, tenant: TenantId, id: TokenId, metadata: &Metadata) -> Result<(), TenancyError> {
+    pub async fn revoke_token(
+        &self,
+        tenant: TenantId,
+        id: TokenId,
+        metadata: &Metadata,
+    ) -> Result<(), TenancyError> {
         self.command(tenant, TenantCommand::RevokeToken { token_id: id }, metadata).await.map(drop)
     }
 

@@ -156,14 +156,19 @@ impl TenantDirectory {
         self.query("WHERE $1::text IS NULL", None).await
     }
 
-    async fn query(&self, filter: &'static str, value: Option<&str>) -> Result<Vec<TenantInfo>, TenancyError> {
+    async fn query(
+        &self,
+        filter: &'static str,
+        value: Option<&str>,
+    ) -> Result<Vec<TenantInfo>, TenancyError> {
         let attempted = "read the tenants";
         let mut tx = TenantTx::begin(self.database.app(), &Schema::platform(), Access::Read).await?;
         let sql = format!(
             "SELECT id, slug, name, plan, active, temporary, time_zone, currency, region, created_at
              FROM daybook_platform.tenants {filter} ORDER BY slug"
         );
-        let rows = sqlx::query(&sql).bind(value).fetch_all(&mut *tx).await.map_err(TenancyError::db(attempted))?;
+        let rows =
+            sqlx::query(&sql).bind(value).fetch_all(&mut *tx).await.map_err(TenancyError::db(attempted))?;
         tx.commit().await?;
         rows.into_iter()
             .map(|row| {

@@ -86,7 +86,8 @@ pub struct MigrationReport {
 /// # Errors
 /// When a migration fails or PostgreSQL refuses.
 pub async fn platform(database: &Database) -> Result<bool, TenancyError> {
-    let mut connection = database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
+    let mut connection =
+        database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
     let schema = Schema::platform();
     create_role(&mut connection, &schema, database.app_user()).await?;
     apply(&mut connection, &schema, Kind::Platform).await
@@ -102,8 +103,12 @@ pub async fn all(
 ) -> Result<MigrationReport, TenancyError> {
     let mut report = MigrationReport { schemas: 1, ..Default::default() };
     report.migrated += usize::from(platform(database).await?);
-    let pending: Vec<SchemaStatus> =
-        status(database).await?.into_iter().inspect(|_| report.schemas += 1).filter(|s| !s.up_to_date).collect();
+    let pending: Vec<SchemaStatus> = status(database)
+        .await?
+        .into_iter()
+        .inspect(|_| report.schemas += 1)
+        .filter(|s| !s.up_to_date)
+        .collect();
     report.schemas -= 1; // The platform is in the status list as well.
     let all = pending.len();
     let mut results = stream::iter(pending)
@@ -132,7 +137,8 @@ pub async fn all(
 /// # Errors
 /// When a migration fails or PostgreSQL refuses.
 pub async fn tenant(database: &Database, tenant: TenantId) -> Result<bool, TenancyError> {
-    let mut connection = database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
+    let mut connection =
+        database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
     let schema = Schema::tenant(tenant);
     let changed = apply(&mut connection, &schema, Kind::Tenant).await?;
     sqlx::query(
@@ -159,12 +165,18 @@ pub async fn status(database: &Database) -> Result<Vec<SchemaStatus>, TenancyErr
         .await
         .map_err(TenancyError::db("look for the platform schema"))?;
     if !exists {
-        return Ok(vec![SchemaStatus { tenant_id: None, slug: "platform".into(), version: 0, up_to_date: false }]);
+        return Ok(vec![SchemaStatus {
+            tenant_id: None,
+            slug: "platform".into(),
+            version: 0,
+            up_to_date: false,
+        }]);
     }
-    let (version,): (i64,) = sqlx::query_as("SELECT coalesce(max(version), 0) FROM daybook_platform.schema_migrations")
-        .fetch_one(database.owner())
-        .await
-        .map_err(TenancyError::db("read the platform's version"))?;
+    let (version,): (i64,) =
+        sqlx::query_as("SELECT coalesce(max(version), 0) FROM daybook_platform.schema_migrations")
+            .fetch_one(database.owner())
+            .await
+            .map_err(TenancyError::db("read the platform's version"))?;
     let mut all = vec![SchemaStatus {
         tenant_id: None,
         slug: "platform".into(),
@@ -253,8 +265,11 @@ pub(super) async fn apply(
         return Ok(false);
     }
     for migration in pending {
-        let failed =
-            |source| TenancyError::Migration { schema: schema.to_string(), version: migration.version, source };
+        let failed = |source| TenancyError::Migration {
+            schema: schema.to_string(),
+            version: migration.version,
+            source,
+        };
         tx.execute(&*migration.sql).await.map_err(failed)?;
         sqlx::query("INSERT INTO schema_migrations (version, description, checksum) VALUES ($1, $2, $3)")
             .bind(migration.version)
@@ -264,7 +279,9 @@ pub(super) async fn apply(
             .await
             .map_err(failed)?;
     }
-    tx.execute(grants(schema).as_str()).await.map_err(TenancyError::db("grant a schema's role its rights"))?;
+    tx.execute(grants(schema).as_str())
+        .await
+        .map_err(TenancyError::db("grant a schema's role its rights"))?;
     tx.commit().await.map_err(TenancyError::db("commit a migration"))?;
     Ok(true)
 }

@@ -7,8 +7,8 @@ pub mod migrate;
 pub mod provision;
 pub mod tx;
 
-pub use daybook_projections::Schema;
 pub use database::Database;
+pub use daybook_projections::Schema;
 pub use directory::{Caller, TenantDirectory, TenantInfo};
 pub use tx::{Access, TenantTx};
 

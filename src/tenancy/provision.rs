@@ -13,7 +13,8 @@ use super::{Database, TenancyError, migrate};
 /// When PostgreSQL refuses.
 pub async fn create_schema(database: &Database, tenant: TenantId) -> Result<(), TenancyError> {
     let schema = Schema::tenant(tenant);
-    let mut connection = database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
+    let mut connection =
+        database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
     migrate::create_role(&mut connection, &schema, database.app_user()).await?;
     drop(connection);
     migrate::tenant(database, tenant).await?;

@@ -1,0 +1,257 @@
+//! Booking history: every change of a booking as a diff, with who, why and from where. Follows the log.
+//!
+//! Personal values are in the diffs in the clear, as in every row of a tenant's own schema. The last state of each
+//! booking is kept beside them, so that the next event's diff needs no replay.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use daybook_domain::{
+    Decider,
+    booking::{Booking, BookingEvent},
+    diff::{self, diff},
+    envelope::RecordedEvent,
+    personal::revealing,
+    registry::AnyEvent,
+};
+use serde_json::{Map, Value};
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use crate::{Projection, ProjectionError, inline::column};
+
+/// One event of a booking and what it changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryRow {
+    /// The booking.
+    pub booking_id: Uuid,
+    /// Its place in the booking's stream.
+    pub sequence: i64,
+    /// Its place in the log.
+    pub position: i64,
+    /// What happened (`booking.confirmed`).
+    pub event_type: String,
+    /// When it was written.
+    pub recorded_at: DateTime<Utc>,
+    /// When it happened; the same, except for imported history.
+    pub occurred_at: DateTime<Utc>,
+    /// Who did it.
+    pub actor: String,
+    /// For whom, while hijacking.
+    pub on_behalf_of: Option<String>,
+    /// Why, in the actor's words.
+    pub reason: Option<String>,
+    /// Where the command came in.
+    pub source: Option<String>,
+    /// What changed. Personal values are among it.
+    pub changes: Json<Vec<diff::Change>>,
+}
+
+/// The history of a booking after a sequence, oldest first.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn list(
+    connection: &mut PgConnection,
+    booking_id: Uuid,
+    after_sequence: Option<i64>,
+    limit: i64,
+) -> Result<Vec<HistoryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        HistoryRow,
+        r#"SELECT booking_id, sequence, position, event_type, recorded_at, occurred_at, actor, on_behalf_of, reason,
+                  source, changes AS "changes: Json<Vec<diff::Change>>"
+           FROM booking_history WHERE booking_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"#,
+        booking_id,
+        after_sequence.unwrap_or(0),
+        limit
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The projection.
+#[derive(Clone, Copy, Debug)]
+pub struct BookingHistory;
+
+#[async_trait]
+impl Projection for BookingHistory {
+    fn name(&self) -> &'static str {
+        "booking_history"
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["booking_history", "booking_history_state"]
+    }
+
+    fn handles(&self, event: &AnyEvent) -> bool {
+        booking_event(event).is_some()
+    }
+
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        events: &[RecordedEvent],
+    ) -> Result<(), ProjectionError> {
+        let bookings: Vec<(&RecordedEvent, &BookingEvent)> =
+            events.iter().filter_map(|event| Some((event, booking_event(&event.event)?))).collect();
+        if bookings.is_empty() {
+            return Ok(());
+        }
+        let mut folded = load(connection, &bookings).await?;
+        let mut rows = Vec::with_capacity(bookings.len());
+        for (recorded, event) in bookings {
+            let state = folded.entry(recorded.aggregate_id).or_default();
+            if state.sequence + 1 != recorded.sequence {
+                return Err(ProjectionError::does_not_follow(
+                    recorded,
+                    "an earlier event of the booking is missing",
+                ));
+            }
+            rows.push((recorded, Value::from_iter(state.step(event)?)));
+        }
+        write_history(connection, &rows).await?;
+        write_states(connection, folded).await
+    }
+}
+
+fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
+    match event {
+        AnyEvent::Booking(event) => Some(event),
+        AnyEvent::Tenant(_)
+        | AnyEvent::Resource(_)
+        | AnyEvent::Offering(_)
+        | AnyEvent::Schedule(_)
+        | AnyEvent::Customer(_) => None,
+    }
+}
+
+/// A booking as its last event left it, and the same as JSON.
+struct Folded {
+    sequence: i64,
+    state: Booking,
+    json: Value,
+}
+
+impl Default for Folded {
+    /// Before the first event there is nothing, not a booking of placeholders.
+    fn default() -> Self {
+        Self { sequence: 0, state: Booking::default(), json: Value::Object(Map::new()) }
+    }
+}
+
+impl Folded {
+    fn step(&mut self, event: &BookingEvent) -> Result<Vec<Value>, serde_json::Error> {
+        self.state.apply(event);
+        self.sequence += 1;
+        let after = revealing(|| serde_json::to_value(&self.state))?;
+        let changes = diff(&self.json, &after).iter().map(serde_json::to_value).collect();
+        self.json = after;
+        changes
+    }
+}
+
+async fn load(
+    connection: &mut PgConnection,
+    events: &[(&RecordedEvent, &BookingEvent)],
+) -> Result<HashMap<Uuid, Folded>, ProjectionError> {
+    // A booking whose first event is in the batch cannot have a state yet.
+    let born: std::collections::HashSet<Uuid> =
+        events.iter().filter(|(event, _)| event.sequence == 1).map(|(event, _)| event.aggregate_id).collect();
+    let ids: Vec<Uuid> =
+        events.iter().map(|(event, _)| event.aggregate_id).filter(|id| !born.contains(id)).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query!(
+        "SELECT booking_id, sequence, state FROM booking_history_state WHERE booking_id = ANY($1)",
+        &ids
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let state = serde::Deserialize::deserialize(&row.state)?;
+            Ok((row.booking_id, Folded { sequence: row.sequence, state, json: row.state }))
+        })
+        .collect()
+}
+
+async fn write_history(
+    connection: &mut PgConnection,
+    rows: &[(&RecordedEvent, Value)],
+) -> Result<(), ProjectionError> {
+    sqlx::query!(
+        "INSERT INTO booking_history (booking_id, sequence, position, event_type, recorded_at, occurred_at, actor,
+                                      on_behalf_of, reason, source, changes)
+         SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+                              $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[])",
+        &column!(rows, row => row.0.aggregate_id),
+        &column!(rows, row => row.0.sequence),
+        &column!(rows, row => row.0.position),
+        &column!(rows, row => row.0.event.type_name().to_owned()),
+        &column!(rows, row => row.0.recorded_at),
+        &column!(rows, row => row.0.occurred_at),
+        &column!(rows, row => row.0.metadata.actor.clone()),
+        &column!(rows, row => row.0.metadata.on_behalf_of.clone()) as &[Option<String>],
+        &column!(rows, row => row.0.metadata.reason.clone()) as &[Option<String>],
+        &column!(rows, row => row.0.metadata.source.clone()) as &[Option<String>],
+        &column!(rows, row => row.1.clone())
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_states(
+    connection: &mut PgConnection,
+    folded: HashMap<Uuid, Folded>,
+) -> Result<(), ProjectionError> {
+    let mut rows: Vec<(Uuid, Folded)> = folded.into_iter().collect();
+    rows.sort_unstable_by_key(|(id, _)| *id);
+    let mut states = Vec::with_capacity(rows.len());
+    for (_, folded) in &mut rows {
+        states.push(folded.json.take());
+    }
+    sqlx::query!(
+        "INSERT INTO booking_history_state (booking_id, sequence, state)
+         SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::jsonb[])
+         ON CONFLICT (booking_id) DO UPDATE SET sequence = EXCLUDED.sequence, state = EXCLUDED.state",
+        &column!(rows, row => row.0),
+        &column!(rows, row => row.1.sequence),
+        &states
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(changes: &[Value]) -> Vec<&str> {
+        changes.iter().map(|change| change["path"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_diff_of_an_event_names_what_it_changed() {
+        let mut folded = Folded::default();
+        folded.json = serde_json::to_value(&folded.state).unwrap();
+        let changes = folded.step(&BookingEvent::Rejected).unwrap();
+        assert_eq!(folded.sequence, 1);
+        assert!(paths(&changes).iter().all(|path| *path == "/status"), "{:?}", paths(&changes));
+    }
+
+    #[test]
+    fn an_event_that_changes_nothing_has_an_empty_diff() {
+        let mut folded = Folded::default();
+        folded.step(&BookingEvent::Rejected).unwrap();
+        assert!(folded.step(&BookingEvent::Rejected).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,171 @@
+//! Inline read models: written by the writer lane in the transaction of the events they come from.
+//!
+//! One statement per aggregate type and batch, with the schema named in it so that it stays planned.
+
+use chrono::{DateTime, Utc};
+use daybook_domain::{
+    booking::Booking, customer::Customer, offering::Offering, registry::AnyState, resource::Resource,
+    schedule::Schedule, tenant::Tenant,
+};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{Schema, bookings, customers, offerings, resources, schedules, tenants};
+
+/// The inline read models of a tenant's schema, one table each.
+pub const TENANT_TABLES: &[&str] = &["resources", "offerings", "schedules", "customers", "bookings"];
+/// The inline read models of the platform's schema.
+pub const PLATFORM_TABLES: &[&str] = &["tenants"];
+
+/// An aggregate as a batch left it.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The aggregate.
+    pub id: Uuid,
+    /// The sequence of its last event.
+    pub version: i64,
+    /// The position of its last event.
+    pub position: i64,
+    /// When its last event was recorded.
+    pub recorded_at: DateTime<Utc>,
+    /// Its state.
+    pub state: &'a AnyState,
+}
+
+/// Writes the rows of changed aggregates. `created_at` is set when a row is inserted and never again.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn apply(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    changes: &[Change<'_>],
+) -> Result<(), sqlx::Error> {
+    write(connection, schema, changes.iter().map(|change| (*change, change.recorded_at))).await
+}
+
+/// Writes the rows of aggregates that were folded from their whole streams, each with the time of its first
+/// event: what [`apply`] would have arrived at step by step.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn replay(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    changes: &[(Change<'_>, DateTime<Utc>)],
+) -> Result<(), sqlx::Error> {
+    write(connection, schema, changes.iter().copied()).await
+}
+
+/// A row to be written, of one type of aggregate.
+pub(crate) struct Row<'a, A> {
+    pub id: Uuid,
+    pub version: i64,
+    pub position: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub state: &'a A,
+}
+
+/// One column of rows, as an array for UNNEST.
+macro_rules! column {
+    ($rows:expr, $row:ident => $value:expr) => {
+        $rows.iter().map(|$row| $value).collect::<Vec<_>>()
+    };
+}
+pub(crate) use column;
+
+/// PostgreSQL's integers have a sign; the domain bounds its numbers far below where that matters.
+pub(crate) fn int(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+/// A uuid[] as text: UNNEST takes arrays of arrays apart entirely.
+pub(crate) fn uuid_array(ids: impl IntoIterator<Item = Uuid>) -> String {
+    let mut text = String::from("{");
+    for id in ids {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    }
+    text.push('}');
+    text
+}
+
+#[derive(Default)]
+struct ByType<'a> {
+    tenants: Vec<Row<'a, Tenant>>,
+    resources: Vec<Row<'a, Resource>>,
+    offerings: Vec<Row<'a, Offering>>,
+    schedules: Vec<Row<'a, Schedule>>,
+    customers: Vec<Row<'a, Customer>>,
+    bookings: Vec<Row<'a, Booking>>,
+}
+
+impl<'a> ByType<'a> {
+    fn push(&mut self, change: Change<'a>, created_at: DateTime<Utc>) {
+        macro_rules! row {
+            ($state:expr) => {
+                Row {
+                    id: change.id,
+                    version: change.version,
+                    position: change.position,
+                    created_at,
+                    updated_at: change.recorded_at,
+                    state: $state.as_ref(),
+                }
+            };
+        }
+        match change.state {
+            AnyState::Tenant(state) => self.tenants.push(row!(state)),
+            AnyState::Resource(state) => self.resources.push(row!(state)),
+            AnyState::Offering(state) => self.offerings.push(row!(state)),
+            AnyState::Schedule(state) => self.schedules.push(row!(state)),
+            AnyState::Customer(state) => self.customers.push(row!(state)),
+            AnyState::Booking(state) => self.bookings.push(row!(state)),
+        }
+    }
+}
+
+async fn write<'a>(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    changes: impl Iterator<Item = (Change<'a>, DateTime<Utc>)>,
+) -> Result<(), sqlx::Error> {
+    let mut rows = ByType::default();
+    for (change, created_at) in changes {
+        rows.push(change, created_at);
+    }
+    if !rows.tenants.is_empty() {
+        tenants::write(connection, schema, &rows.tenants).await?;
+    }
+    if !rows.resources.is_empty() {
+        resources::write(connection, schema, &rows.resources).await?;
+    }
+    if !rows.offerings.is_empty() {
+        offerings::write(connection, schema, &rows.offerings).await?;
+    }
+    if !rows.schedules.is_empty() {
+        schedules::write(connection, schema, &rows.schedules).await?;
+    }
+    if !rows.customers.is_empty() {
+        customers::write(connection, schema, &rows.customers).await?;
+    }
+    if !rows.bookings.is_empty() {
+        bookings::write(connection, schema, &rows.bookings).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_written_as_an_array_of_postgresql() {
+        assert_eq!(uuid_array([]), "{}");
+        let two = uuid_array([Uuid::nil(), Uuid::max()]);
+        assert_eq!(two, "{00000000-0000-0000-0000-000000000000,ffffffff-ffff-ffff-ffff-ffffffffffff}");
+    }
+}

@@ -1,0 +1,65 @@
+//! `daybook serve`.
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Mode, Runtime, say};
+use crate::{
+    app::AppState,
+    config::Settings,
+    eventstore::StoreSettings,
+    tenancy::migrate,
+    workers::{self, Workers},
+};
+
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = Runtime::open(settings, Mode::Server, StoreSettings::default()).await?;
+    serve(runtime, |address| say(format_args!("listening on http://{address}"))).await
+}
+
+/// Serves until the process is told to stop; then in-flight requests finish, queued commands are answered, and a
+/// private PostgreSQL stops with us.
+pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
+    migrate::all(runtime.store.database(), |_, _| {}).await?;
+    let listener = TcpListener::bind(runtime.settings.listen)
+        .await
+        .with_context(|| format!("listen on {}", runtime.settings.listen))?;
+    let address = listener.local_addr().context("read the address listened on")?;
+    let stop = CancellationToken::new();
+    let supervisor = tokio::spawn({
+        let guard = runtime.host.guard.clone();
+        async move { guard.supervise().await }
+    });
+    let workers = Workers::start(&runtime.store, &runtime.directory, workers_settings(&runtime.settings), &stop);
+    let state = AppState::new(runtime.store.clone(), runtime.directory.clone(), &runtime.settings);
+    ready(address);
+    tracing::info!(%address, "serving");
+    crate::serve::serve(listener, state, shutdown_signal()).await?;
+    tracing::info!("stopping");
+    stop.cancel();
+    workers.join().await;
+    supervisor.abort();
+    runtime.close().await
+}
+
+fn workers_settings(settings: &Settings) -> workers::WorkerSettings {
+    workers::WorkerSettings {
+        projection_poll: settings.projection_poll_interval,
+        hold_sweep: settings.hold_sweep_interval,
+        ..workers::WorkerSettings::default()
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without a handler SIGTERM ends the process at once, which loses nothing that was acknowledged.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
