@@ -55,7 +55,8 @@ pub async fn rebuild(
         daybook_projections::find(name).ok_or_else(|| ProjectorError::UnknownProjection(name.to_owned()))?;
     let scratch = schema.scratch("rebuild");
     let mut connection = scratch::lock(store, &scratch).await?;
-    let mut reading = store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
+    let mut reading =
+        store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
     let mut rebuild =
         Rebuild { schema, scratch, projection, run: Uuid::now_v7(), position: 0, parked: HashSet::new() };
     rebuild.prepare(&mut connection).await?;
@@ -97,9 +98,11 @@ impl Rebuild<'_> {
             .map_err(ProjectorError::db("drop what a killed rebuild left"))?;
         let tables: Vec<&str> = self.projection.tables().iter().copied().chain(["parked_events"]).collect();
         scratch::clone_tables(&mut tx, self.schema, scratch, &tables, false).await?;
-        tx.execute(format!("CREATE TABLE {scratch}.rebuild_state (run uuid, position bigint NOT NULL)").as_str())
-            .await
-            .map_err(ProjectorError::db(attempted))?;
+        tx.execute(
+            format!("CREATE TABLE {scratch}.rebuild_state (run uuid, position bigint NOT NULL)").as_str(),
+        )
+        .await
+        .map_err(ProjectorError::db(attempted))?;
         sqlx::query(&scratch.sql("INSERT INTO {s}.rebuild_state VALUES ($1, 0)"))
             .bind(self.run)
             .execute(&mut *tx)
@@ -108,7 +111,11 @@ impl Rebuild<'_> {
         tx.commit().await.map_err(ProjectorError::db(attempted))
     }
 
-    async fn batch(&mut self, connection: &mut PgConnection, events: &[RecordedEvent]) -> Result<(), ProjectorError> {
+    async fn batch(
+        &mut self,
+        connection: &mut PgConnection,
+        events: &[RecordedEvent],
+    ) -> Result<(), ProjectorError> {
         let mut tx = connection.begin().await.map_err(ProjectorError::db("begin a batch of a rebuild"))?;
         // The switch is the commit that has to last; it flushes these as well.
         tx.execute("SET LOCAL synchronous_commit = off")
@@ -132,7 +139,8 @@ impl Rebuild<'_> {
             .await
             .map_err(ProjectorError::db(attempted))?;
         fold(&mut *tx, self.projection, events, &mut self.parked).await?;
-        let sql = self.scratch.sql("UPDATE {s}.rebuild_state SET position = $1 WHERE position = $2 AND run = $3");
+        let sql =
+            self.scratch.sql("UPDATE {s}.rebuild_state SET position = $1 WHERE position = $2 AND run = $3");
         let moved = sqlx::query(&sql)
             .bind(to)
             .bind(self.position)
@@ -223,11 +231,13 @@ impl Rebuild<'_> {
         .execute(&mut **tx)
         .await
         .map_err(ProjectorError::db(attempted))?;
-        sqlx::query_scalar(&self.schema.sql("SELECT position FROM {s}.projection_checkpoints WHERE name = $1 FOR UPDATE"))
-            .bind(self.projection.name())
-            .fetch_one(&mut **tx)
-            .await
-            .map_err(ProjectorError::db(attempted))
+        sqlx::query_scalar(
+            &self.schema.sql("SELECT position FROM {s}.projection_checkpoints WHERE name = $1 FOR UPDATE"),
+        )
+        .bind(self.projection.name())
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(ProjectorError::db(attempted))
     }
 
     async fn take_over_parked(&self, tx: &mut Transaction<'_, Postgres>) -> Result<i64, ProjectorError> {

@@ -8,7 +8,10 @@ use crate::eventstore::EventStore;
 
 /// A connection of the owner that holds the lock of a scratch schema. It is closed, not given back, so that the
 /// lock cannot outlive the work.
-pub(super) async fn lock(store: &EventStore, scratch: &Schema) -> Result<PoolConnection<Postgres>, ProjectorError> {
+pub(super) async fn lock(
+    store: &EventStore,
+    scratch: &Schema,
+) -> Result<PoolConnection<Postgres>, ProjectorError> {
     let attempted = "lock a scratch schema";
     let mut connection = store.database().owner().acquire().await.map_err(ProjectorError::db(attempted))?;
     connection.close_on_drop();
