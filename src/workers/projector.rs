@@ -96,7 +96,9 @@ impl ProjectorError {
 
     fn is_lock_timeout(&self) -> bool {
         match self {
-            Self::Database { source: sqlx::Error::Database(error), .. } => error.code().as_deref() == Some("55P03"),
+            Self::Database { source: sqlx::Error::Database(error), .. } => {
+                error.code().as_deref() == Some("55P03")
+            }
             _ => false,
         }
     }
@@ -250,7 +252,10 @@ impl Projector {
             Ok(ended) => ended,
             Err(error) => {
                 // Which tenant's it was is lost with it; leases keep two tasks from folding the same.
-                tracing::error!(error = &error as &dyn std::error::Error, "a projector task ended abnormally");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a projector task ended abnormally"
+                );
                 self.busy.clear();
                 return;
             }

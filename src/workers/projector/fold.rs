@@ -92,7 +92,9 @@ async fn park(
 }
 
 /// The keys that wait, of each projection.
-pub(super) async fn parked_keys(connection: &mut PgConnection) -> Result<Vec<(String, Uuid)>, ProjectorError> {
+pub(super) async fn parked_keys(
+    connection: &mut PgConnection,
+) -> Result<Vec<(String, Uuid)>, ProjectorError> {
     sqlx::query_as("SELECT DISTINCT projection, key FROM parked_events")
         .fetch_all(connection)
         .await

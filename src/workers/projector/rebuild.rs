@@ -55,28 +55,43 @@ pub async fn rebuild(
         daybook_projections::find(name).ok_or_else(|| ProjectorError::UnknownProjection(name.to_owned()))?;
     let scratch = schema.scratch("rebuild");
     let mut connection = scratch::lock(store, &scratch).await?;
-    let mut reading = store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
-    let mut rebuild =
+    let rebuild =
         Rebuild { schema, scratch, projection, run: Uuid::now_v7(), position: 0, parked: HashSet::new() };
-    rebuild.prepare(&mut connection).await?;
+    let scratch = rebuild.scratch.clone();
+    let report = run(store, rebuild, &mut connection, &mut progress).await;
+    scratch::unlock(&mut connection, &scratch).await;
+    let report = report?;
+    tracing::info!(%schema, projection = name, position = report.position, parked = report.parked, "rebuilt");
+    Ok(report)
+}
+
+async fn run(
+    store: &EventStore,
+    mut rebuild: Rebuild<'_>,
+    connection: &mut PgConnection,
+    progress: &mut (impl FnMut(i64, i64) + Send),
+) -> Result<RebuildReport, ProjectorError> {
+    let schema = rebuild.schema;
+    let mut reading =
+        store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
+    rebuild.prepare(connection).await?;
 
     let mut reader = Reader::disclosing(schema, store.keys());
     let mut events = reader.after(&mut reading, 0, BATCH).await?;
     let mut head = 0;
     while let Some(last) = events.last().map(|event| event.position) {
         if last > head {
-            head = self::head(&mut connection, schema).await?;
+            head = self::head(connection, schema).await?;
         }
         // PostgreSQL folds one batch while the next is read and decoded.
         let (folded, next) =
-            tokio::join!(rebuild.batch(&mut connection, &events), reader.after(&mut reading, last, BATCH));
+            tokio::join!(rebuild.batch(connection, &events), reader.after(&mut reading, last, BATCH));
         folded?;
         events = next?;
         progress(rebuild.position, head);
     }
-    let report = rebuild.switch_with_retries(&mut connection, &mut reader).await?;
+    let report = rebuild.switch_with_retries(connection, &mut reader).await?;
     progress(report.position, report.position);
-    tracing::info!(%schema, projection = name, position = report.position, parked = report.parked, "rebuilt");
     Ok(report)
 }
 
@@ -97,9 +112,11 @@ impl Rebuild<'_> {
             .map_err(ProjectorError::db("drop what a killed rebuild left"))?;
         let tables: Vec<&str> = self.projection.tables().iter().copied().chain(["parked_events"]).collect();
         scratch::clone_tables(&mut tx, self.schema, scratch, &tables, false).await?;
-        tx.execute(format!("CREATE TABLE {scratch}.rebuild_state (run uuid, position bigint NOT NULL)").as_str())
-            .await
-            .map_err(ProjectorError::db(attempted))?;
+        tx.execute(
+            format!("CREATE TABLE {scratch}.rebuild_state (run uuid, position bigint NOT NULL)").as_str(),
+        )
+        .await
+        .map_err(ProjectorError::db(attempted))?;
         sqlx::query(&scratch.sql("INSERT INTO {s}.rebuild_state VALUES ($1, 0)"))
             .bind(self.run)
             .execute(&mut *tx)
@@ -108,7 +125,11 @@ impl Rebuild<'_> {
         tx.commit().await.map_err(ProjectorError::db(attempted))
     }
 
-    async fn batch(&mut self, connection: &mut PgConnection, events: &[RecordedEvent]) -> Result<(), ProjectorError> {
+    async fn batch(
+        &mut self,
+        connection: &mut PgConnection,
+        events: &[RecordedEvent],
+    ) -> Result<(), ProjectorError> {
         let mut tx = connection.begin().await.map_err(ProjectorError::db("begin a batch of a rebuild"))?;
         // The switch is the commit that has to last; it flushes these as well.
         tx.execute("SET LOCAL synchronous_commit = off")
@@ -132,7 +153,8 @@ impl Rebuild<'_> {
             .await
             .map_err(ProjectorError::db(attempted))?;
         fold(&mut *tx, self.projection, events, &mut self.parked).await?;
-        let sql = self.scratch.sql("UPDATE {s}.rebuild_state SET position = $1 WHERE position = $2 AND run = $3");
+        let sql =
+            self.scratch.sql("UPDATE {s}.rebuild_state SET position = $1 WHERE position = $2 AND run = $3");
         let moved = sqlx::query(&sql)
             .bind(to)
             .bind(self.position)
@@ -223,11 +245,13 @@ impl Rebuild<'_> {
         .execute(&mut **tx)
         .await
         .map_err(ProjectorError::db(attempted))?;
-        sqlx::query_scalar(&self.schema.sql("SELECT position FROM {s}.projection_checkpoints WHERE name = $1 FOR UPDATE"))
-            .bind(self.projection.name())
-            .fetch_one(&mut **tx)
-            .await
-            .map_err(ProjectorError::db(attempted))
+        sqlx::query_scalar(
+            &self.schema.sql("SELECT position FROM {s}.projection_checkpoints WHERE name = $1 FOR UPDATE"),
+        )
+        .bind(self.projection.name())
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(ProjectorError::db(attempted))
     }
 
     async fn take_over_parked(&self, tx: &mut Transaction<'_, Postgres>) -> Result<i64, ProjectorError> {

@@ -38,6 +38,9 @@ pub struct ProjectionStatus {
     pub parked: i64,
 }
 
+/// Name, version, position, head, age of the oldest unseen event, status, error, parked events.
+type StatusRow = (String, i32, i64, i64, Option<f64>, Option<String>, Option<String>, i64);
+
 /// The projections of a log; the platform's has none.
 ///
 /// # Errors
@@ -47,7 +50,7 @@ pub async fn status(store: &EventStore, schema: &Schema) -> Result<Vec<Projectio
         return Ok(Vec::new());
     }
     let mut tx = TenantTx::begin(store.database().app(), schema, Access::Read).await?;
-    let rows: Vec<(String, i32, i64, i64, Option<f64>, Option<String>, Option<String>, i64)> = sqlx::query_as(
+    let rows: Vec<StatusRow> = sqlx::query_as(
         "SELECT w.name, coalesce(c.version, w.version), coalesce(c.position, 0), h.position,
                 (SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)::double precision
                  FROM events e WHERE e.position = coalesce(c.position, 0) + 1),
@@ -98,11 +101,12 @@ pub async fn wait_for(
     let mut pause = Duration::from_millis(2);
     loop {
         let mut tx = TenantTx::begin(store.database().app(), schema, Access::Read).await?;
-        let seen: Option<i64> = sqlx::query_scalar("SELECT position FROM projection_checkpoints WHERE name = $1")
-            .bind(projection.name())
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(ProjectorError::db("read a projection's position"))?;
+        let seen: Option<i64> =
+            sqlx::query_scalar("SELECT position FROM projection_checkpoints WHERE name = $1")
+                .bind(projection.name())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(ProjectorError::db("read a projection's position"))?;
         tx.commit().await?;
         if seen.unwrap_or(0) >= position {
             return Ok(true);

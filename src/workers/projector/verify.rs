@@ -75,6 +75,18 @@ pub async fn verify(
 ) -> Result<VerifyReport, ProjectorError> {
     let scratch = schema.scratch("verify");
     let mut connection = scratch::lock(store, &scratch).await?;
+    let report = run(store, schema, &scratch, &mut connection, &mut progress).await;
+    scratch::unlock(&mut connection, &scratch).await;
+    report
+}
+
+async fn run(
+    store: &EventStore,
+    schema: &Schema,
+    scratch: &Schema,
+    connection: &mut PgConnection,
+    progress: &mut (impl FnMut(i64, i64) + Send),
+) -> Result<VerifyReport, ProjectorError> {
     if schema.tenant_id().is_some() {
         catch_up(store, schema).await?;
     }
@@ -92,22 +104,26 @@ pub async fn verify(
         Some(_) => (inline::TENANT_TABLES, GUARDS),
         None => (inline::PLATFORM_TABLES, &[] as &[&str]),
     };
-    let mut tables: Vec<(&str, i64)> =
-        follow.iter().flat_map(|(it, position)| it.tables().iter().map(move |table| (*table, *position))).collect();
+    let mut tables: Vec<(&str, i64)> = follow
+        .iter()
+        .flat_map(|(it, position)| it.tables().iter().map(move |table| (*table, *position)))
+        .collect();
     tables.extend(inline_tables.iter().chain(guards).chain(LOG_TABLES).map(|table| (*table, head)));
 
     let mut cloned: Vec<&str> = tables.iter().map(|(table, _)| *table).collect();
     cloned.push("parked_events");
-    scratch::clone_tables(&mut tx, schema, &scratch, &cloned, true).await?;
-    tx.execute(format!("SET LOCAL search_path = {scratch}").as_str()).await.map_err(ProjectorError::db(attempted))?;
+    scratch::clone_tables(&mut tx, schema, scratch, &cloned, true).await?;
+    tx.execute(format!("SET LOCAL search_path = {scratch}").as_str())
+        .await
+        .map_err(ProjectorError::db(attempted))?;
 
     let all = head * if follow.is_empty() { 1 } else { 2 };
     replay_projections(&mut tx, store, schema, &follow, |done| progress(done, all)).await?;
-    replay::inline(&mut tx, store, schema, &scratch, |done| progress(all - head + done, all)).await?;
+    replay::inline(&mut tx, store, schema, scratch, |done| progress(all - head + done, all)).await?;
 
     let mut reports = Vec::with_capacity(tables.len());
     for (table, position) in tables {
-        reports.push(compare(&mut tx, schema, &scratch, table, position).await?);
+        reports.push(compare(&mut tx, schema, scratch, table, position).await?);
     }
     tx.rollback().await.map_err(ProjectorError::db("end a verification"))?;
     Ok(VerifyReport { position: head, tables: reports, outdated })
@@ -148,7 +164,9 @@ async fn following(
     let (mut follow, mut outdated) = (Vec::new(), Vec::new());
     for projection in ALL.iter().copied() {
         match rows.iter().find(|row| row.0 == projection.name()) {
-            Some((_, version, position)) if *version == projection.version() => follow.push((projection, *position)),
+            Some((_, version, position)) if *version == projection.version() => {
+                follow.push((projection, *position))
+            }
             Some(_) => outdated.push(projection.name().to_owned()),
             None => follow.push((projection, 0)),
         }
@@ -198,7 +216,8 @@ async fn compare(
     .fetch_all(&mut *connection)
     .await
     .map_err(ProjectorError::db(attempted))?;
-    let (using, text) = (key.join(", "), key.iter().map(|column| format!("{column}::text")).collect::<Vec<_>>());
+    let (using, text) =
+        (key.join(", "), key.iter().map(|column| format!("{column}::text")).collect::<Vec<_>>());
     let joined = format!("{schema}.{table} AS l FULL JOIN {scratch}.{table} AS s USING ({using})");
     connection
         .execute(format!("ANALYZE {scratch}.{table}").as_str())

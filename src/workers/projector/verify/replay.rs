@@ -127,7 +127,9 @@ async fn write(
             (change, it.created_at)
         })
         .collect();
-    inline::replay(connection, scratch, &rows).await.map_err(ProjectorError::db("replay inline read models"))?;
+    inline::replay(connection, scratch, &rows)
+        .await
+        .map_err(ProjectorError::db("replay inline read models"))?;
     write_streams(connection, scratch, folded).await?;
     write_unique(connection, store, schema, scratch, folded).await?;
     if schema.tenant_id().is_some() {
@@ -216,7 +218,12 @@ async fn write_guards(
     .bind(claims.iter().map(|(resource, _)| resource.0).collect::<Vec<_>>())
     .bind(claims.iter().map(|(_, claim)| claim.during.start()).collect::<Vec<_>>())
     .bind(claims.iter().map(|(_, claim)| claim.during.end()).collect::<Vec<_>>())
-    .bind(claims.iter().map(|(_, claim)| claim.unit.and_then(|unit| i32::try_from(unit).ok())).collect::<Vec<_>>())
+    .bind(
+        claims
+            .iter()
+            .map(|(_, claim)| claim.unit.and_then(|unit| i32::try_from(unit).ok()))
+            .collect::<Vec<_>>(),
+    )
     .bind(claims.iter().map(|(_, claim)| claim.expires_at).collect::<Vec<_>>())
     .execute(connection)
     .await
