@@ -4,6 +4,7 @@ pub mod config;
 pub mod database;
 pub mod embedded_pg;
 pub mod eventstore;
+pub mod import;
 pub mod keys;
 pub mod random;
 pub mod telemetry;

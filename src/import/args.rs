@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write as _},
-    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -16,7 +15,7 @@ use crate::eventstore::EventStore;
 
 const EXAMPLE: &str = "\
 Example:
-  daybook import bookings hotel_bookings.csv.gz --tenant sample --pools honoured
+  daybook import bookings hotel_bookings.csv.gz --tenant sample --pool-size honoured
 
 A killed import goes on where it was when the same command is run again, within the time idempotency keys are kept.";
 
@@ -35,12 +34,11 @@ pub struct ImportArgs {
     /// What the file's columns mean.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// The size of every pool of rooms.
-    #[arg(long, value_name = "N", conflicts_with = "pools")]
-    pub pool_size: Option<NonZeroU32>,
-    /// Where the sizes of the pools come from, if they are not given.
-    #[arg(long, value_enum, default_value_t)]
-    pub pools: Pools,
+    /// The size of every pool of rooms: a number; `honoured`, the most stays that were checked out and shared a
+    /// night (overbookings are refused); or `live`, the most bookings that were alive and shared a night (nothing is
+    /// refused for space).
+    #[arg(long, value_name = "N|honoured|live", default_value = "live", value_parser = parse_pool_size)]
+    pub pool_size: PoolSizing,
     /// Where the refusals are listed [default: <FILE's stem>.refusals.csv in the current directory].
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -57,26 +55,27 @@ pub enum Format {
     HotelDemand,
 }
 
-/// Where the sizes of the pools come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Pools {
-    /// The most stays that were checked out and shared a night: overbookings are refused.
-    Honoured,
-    /// The most bookings that were alive and shared a night: nothing is refused for space.
-    #[default]
-    Live,
-}
-
 impl ImportArgs {
     /// What they ask for, the tenant apart.
     pub fn options(&self) -> ImportOptions {
-        let pools = match (self.pool_size, self.pools) {
-            (Some(size), _) => PoolSizing::Fixed(size),
-            (None, Pools::Honoured) => PoolSizing::Honoured,
-            (None, Pools::Live) => PoolSizing::Live,
-        };
         let Format::HotelDemand = self.format;
-        ImportOptions { file: self.file.clone(), pools, report: self.report.clone(), limit: self.limit }
+        ImportOptions {
+            file: self.file.clone(),
+            pools: self.pool_size,
+            report: self.report.clone(),
+            limit: self.limit,
+        }
+    }
+}
+
+fn parse_pool_size(text: &str) -> Result<PoolSizing, &'static str> {
+    match text {
+        "honoured" => Ok(PoolSizing::Honoured),
+        "live" => Ok(PoolSizing::Live),
+        number => number
+            .parse()
+            .map(PoolSizing::Fixed)
+            .map_err(|_| "expected a number above 0, `honoured` or `live`"),
     }
 }
 
@@ -151,6 +150,8 @@ fn note(text: &str) {
 mod tests {
     use clap::{CommandFactory as _, Parser};
 
+    use std::num::NonZeroU32;
+
     use super::*;
 
     #[derive(Parser)]
@@ -168,12 +169,10 @@ mod tests {
     fn the_sizes_of_the_pools_are_given_or_named() {
         Cli::command().debug_assert();
         assert_eq!(parse(&[]).unwrap().pools, PoolSizing::Live);
-        assert_eq!(parse(&["--pools", "honoured"]).unwrap().pools, PoolSizing::Honoured);
+        assert_eq!(parse(&["--pool-size", "honoured"]).unwrap().pools, PoolSizing::Honoured);
         let three = PoolSizing::Fixed(NonZeroU32::new(3).unwrap());
         assert_eq!(parse(&["--pool-size", "3"]).unwrap().pools, three);
-        for wrong in
-            [&["--pool-size", "0"][..], &["--pool-size", "3", "--pools", "live"], &["--format", "xml"]]
-        {
+        for wrong in [&["--pool-size", "0"][..], &["--pool-size", "sixty"], &["--format", "xml"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }
