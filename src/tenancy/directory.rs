@@ -148,6 +148,14 @@ impl TenantDirectory {
         Ok(self.query("WHERE slug = $1", Some(slug)).await?.pop())
     }
 
+    /// A tenant by its id.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn by_id(&self, id: TenantId) -> Result<Option<TenantInfo>, TenancyError> {
+        Ok(self.query("WHERE id = ($1::text)::uuid", Some(&id.to_string())).await?.pop())
+    }
+
     /// Every tenant, by slug.
     ///
     /// # Errors

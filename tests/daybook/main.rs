@@ -7,4 +7,5 @@
 )]
 
 mod embedded_pg;
+mod http_contract;
 mod support;

@@ -38,6 +38,9 @@ pub struct ProjectionStatus {
     pub parked: i64,
 }
 
+/// Name, version, position, head, age of the oldest unseen event, status, error, parked events.
+type StatusRow = (String, i32, i64, i64, Option<f64>, Option<String>, Option<String>, i64);
+
 /// The projections of a log; the platform's has none.
 ///
 /// # Errors
@@ -47,9 +50,14 @@ pub async fn status(store: &EventStore, schema: &Schema) -> Result<Vec<Projectio
         return Ok(Vec::new());
     }
     let mut tx = TenantTx::begin(store.database().app(), schema, Access::Read).await?;
+<<<<<<< HEAD
     let rows: Vec<(String, i32, i64, i64, Option<f64>, Option<String>, Option<String>, i64)> =
         sqlx::query_as(
             "SELECT w.name, coalesce(c.version, w.version), coalesce(c.position, 0), h.position,
+=======
+    let rows: Vec<StatusRow> = sqlx::query_as(
+        "SELECT w.name, coalesce(c.version, w.version), coalesce(c.position, 0), h.position,
+>>>>>>> http
                 (SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)::double precision
                  FROM events e WHERE e.position = coalesce(c.position, 0) + 1),
                 c.status, c.error, (SELECT count(*) FROM parked_events p WHERE p.projection = w.name)
