@@ -55,13 +55,7 @@ pub async fn rebuild(
         daybook_projections::find(name).ok_or_else(|| ProjectorError::UnknownProjection(name.to_owned()))?;
     let scratch = schema.scratch("rebuild");
     let mut connection = scratch::lock(store, &scratch).await?;
-<<<<<<< HEAD
-    let mut reading =
-        store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
-    let mut rebuild =
-=======
     let rebuild =
->>>>>>> http
         Rebuild { schema, scratch, projection, run: Uuid::now_v7(), position: 0, parked: HashSet::new() };
     let scratch = rebuild.scratch.clone();
     let report = run(store, rebuild, &mut connection, &mut progress).await;

@@ -6,13 +6,8 @@ use sqlx::{Executor, PgConnection, Postgres, pool::PoolConnection};
 use super::ProjectorError;
 use crate::eventstore::EventStore;
 
-<<<<<<< HEAD
-/// A connection of the owner that holds the lock of a scratch schema. It is closed, not given back, so that the
-/// lock cannot outlive the work.
-=======
 /// A connection of the owner that holds the lock of a scratch schema, until [`unlock`]. It is closed, not given
 /// back, so that the lock does not outlive work that was broken off either.
->>>>>>> http
 pub(super) async fn lock(
     store: &EventStore,
     scratch: &Schema,
