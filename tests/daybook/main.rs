@@ -7,4 +7,5 @@
 )]
 
 mod embedded_pg;
+mod projections;
 mod support;
