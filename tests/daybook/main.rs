@@ -7,5 +7,5 @@
 )]
 
 mod embedded_pg;
-mod http_contract;
+mod projections;
 mod support;
