@@ -12,7 +12,7 @@ use daybook_domain::{
     booking::{Booking, BookingEvent},
     diff::{self, diff},
     envelope::RecordedEvent,
-    personal::revealing,
+    personal::{plain, revealing},
     registry::AnyEvent,
 };
 use serde_json::{Map, Value};
@@ -152,7 +152,10 @@ impl Folded {
         self.state.apply(event);
         self.sequence += 1;
         let after = revealing(|| serde_json::to_value(&self.state))?;
-        let changes = diff(&self.json, &after);
+        let changes = diff(&self.json, &after)
+            .into_iter()
+            .map(|change| diff::Change { path: change.path, old: plain(change.old), new: plain(change.new) })
+            .collect();
         self.json = after;
         Ok(changes)
     }
