@@ -89,10 +89,10 @@ impl TenantDirectory {
     pub async fn resolve_token(&self, token: &str) -> Result<Option<Caller>, TenancyError> {
         let hash = self.keys.hash_token(token);
         let asked = Instant::now();
-        if let Some((at, caller)) = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&hash) {
-            if asked.duration_since(*at) < FRESH {
-                return Ok(caller.clone());
-            }
+        if let Some((at, caller)) = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&hash)
+            && asked.duration_since(*at) < FRESH
+        {
+            return Ok(caller.clone());
         }
         let mut tx = TenantTx::begin(self.database.app(), &Schema::platform(), Access::Read).await?;
         let row: Option<(Uuid, Uuid)> = sqlx::query_as(

@@ -7,5 +7,6 @@
 )]
 
 mod embedded_pg;
+mod http_contract;
 mod projections;
 mod support;
