@@ -6,5 +6,10 @@
     reason = "all of this is test code, also the helpers outside of #[test] functions, which clippy.toml allows"
 )]
 
+mod batching;
 mod embedded_pg;
+mod isolation;
+mod ordering;
+mod postgres_es;
+mod races;
 mod support;
