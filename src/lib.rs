@@ -9,3 +9,4 @@ pub mod keys;
 pub mod random;
 pub mod telemetry;
 pub mod tenancy;
+pub mod workers;

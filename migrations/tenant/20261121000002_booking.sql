@@ -26,12 +26,19 @@ CREATE TABLE slot_claims (
 CREATE INDEX slot_claims_overlap ON slot_claims (resource_id, span, starts_at);
 CREATE INDEX slot_claims_expiry ON slot_claims (expires_at) WHERE expires_at IS NOT NULL;
 
+-- The spans a resource's claims have ever had: an overlap query probes these only. Rows are never removed.
+CREATE TABLE slot_spans (
+    resource_id uuid NOT NULL,
+    span smallint NOT NULL,
+    PRIMARY KEY (resource_id, span)
+);
+
 -- Every claim that overlaps an interval of a resource.
 CREATE FUNCTION slot_overlaps(of_resource uuid, from_at timestamptz, until_at timestamptz)
 RETURNS TABLE (booking_id uuid, starts_at timestamptz, ends_at timestamptz, unit integer, expires_at timestamptz)
 LANGUAGE sql STABLE AS $$
     SELECT c.booking_id, c.starts_at, c.ends_at, c.unit, c.expires_at
-    FROM generate_series(0, 20) AS s (span)
+    FROM slot_spans AS s
     CROSS JOIN LATERAL (
         SELECT * FROM slot_claims
         WHERE slot_claims.resource_id = of_resource
@@ -39,46 +46,65 @@ LANGUAGE sql STABLE AS $$
           AND slot_claims.starts_at > from_at - (1 << s.span) * interval '1 minute'
           AND slot_claims.starts_at < until_at
           AND slot_claims.ends_at > from_at
+        -- A fence: the spans come first, each a narrow range of the index.
+        OFFSET 0
     ) AS c
+    WHERE s.resource_id = of_resource
 $$;
 
 -- Fires once per statement, after it, under the log's head lock (taken here too, should a writer have forgotten
 -- it), so that READ COMMITTED sees every committed claim: exact without an exclusion constraint.
-CREATE FUNCTION slot_claims_guard() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+-- The plan is kept for the session, so it must not depend on how small the tables were when it was made.
+CREATE FUNCTION slot_claims_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_bitmapscan = off AS $$
 DECLARE
     n record;
-    overlapping integer;
-    on_unit integer;
     peak integer;
 BEGIN
     PERFORM 1 FROM log_head FOR UPDATE;
+    INSERT INTO slot_spans SELECT DISTINCT resource_id, span FROM changed ON CONFLICT DO NOTHING;
+    -- Only where more claims touch the interval than units exist, or one is on the same unit, is there more to ask.
     FOR n IN
-        SELECT changed.*, r.capacity FROM changed LEFT JOIN slot_resources r USING (resource_id)
+        SELECT c.*, r.capacity, o.on_unit
+        FROM changed AS c
+        LEFT JOIN slot_resources AS r USING (resource_id)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS overlapping, count(*) FILTER (WHERE x.unit = c.unit) AS on_unit
+            FROM slot_spans AS s
+            CROSS JOIN LATERAL (
+                SELECT slot_claims.unit FROM slot_claims
+                WHERE slot_claims.resource_id = c.resource_id
+                  AND slot_claims.span = s.span
+                  AND slot_claims.starts_at > c.starts_at - (1 << s.span) * interval '1 minute'
+                  AND slot_claims.starts_at < c.ends_at
+                  AND slot_claims.ends_at > c.starts_at
+                -- A fence: the spans come first, each a narrow range of the index.
+                OFFSET 0
+            ) AS x
+            WHERE s.resource_id = c.resource_id
+        ) AS o
+        WHERE r.capacity IS NULL OR c.unit > r.capacity OR o.on_unit > 1 OR o.overlapping > r.capacity
     LOOP
         IF n.capacity IS NULL OR n.unit > n.capacity THEN
             RAISE EXCEPTION 'claim on an unknown resource or unit'
                 USING ERRCODE = '23503', CONSTRAINT = 'slot_claims_resource';
         END IF;
-        SELECT count(*), count(*) FILTER (WHERE o.unit = n.unit) INTO overlapping, on_unit
-            FROM slot_overlaps(n.resource_id, n.starts_at, n.ends_at) o;
-        IF on_unit > 1 THEN
+        IF n.on_unit > 1 THEN
             RAISE EXCEPTION 'two claims on one unit' USING ERRCODE = '23P01', CONSTRAINT = 'slot_claims_no_overlap';
         END IF;
-        -- Only where more claims touch the interval than units exist can an instant have too many.
-        IF overlapping > n.capacity THEN
-            SELECT max(level) INTO peak FROM (
-                SELECT sum(step) OVER (ORDER BY at, step) AS level FROM (
-                    SELECT greatest(o.starts_at, n.starts_at) AS at, 1 AS step
-                        FROM slot_overlaps(n.resource_id, n.starts_at, n.ends_at) o
-                    UNION ALL
-                    SELECT o.ends_at, -1
-                        FROM slot_overlaps(n.resource_id, n.starts_at, n.ends_at) o
-                ) AS steps
-            ) AS levels;
-            IF peak > n.capacity THEN
-                RAISE EXCEPTION 'more overlapping claims than units'
-                    USING ERRCODE = '23P01', CONSTRAINT = 'slot_claims_no_overlap';
-            END IF;
+        SELECT max(level) INTO peak FROM (
+            SELECT sum(step) OVER (ORDER BY at, step) AS level FROM (
+                SELECT greatest(o.starts_at, n.starts_at) AS at, 1 AS step
+                    FROM slot_overlaps(n.resource_id, n.starts_at, n.ends_at) o
+                UNION ALL
+                SELECT o.ends_at, -1
+                    FROM slot_overlaps(n.resource_id, n.starts_at, n.ends_at) o
+            ) AS steps
+        ) AS levels;
+        IF peak > n.capacity THEN
+            RAISE EXCEPTION 'more overlapping claims than units'
+                USING ERRCODE = '23P01', CONSTRAINT = 'slot_claims_no_overlap';
         END IF;
     END LOOP;
     RETURN NULL;

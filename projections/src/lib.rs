@@ -16,6 +16,7 @@ pub mod customers;
 pub mod inline;
 pub mod offerings;
 pub mod pace;
+pub mod parked;
 pub mod projection;
 pub mod resources;
 pub mod schedules;

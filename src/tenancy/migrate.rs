@@ -279,7 +279,7 @@ pub(super) async fn apply(
             .await
             .map_err(failed)?;
     }
-    tx.execute(grants(schema).as_str())
+    tx.execute(grants(schema, kind).as_str())
         .await
         .map_err(TenancyError::db("grant a schema's role its rights"))?;
     tx.commit().await.map_err(TenancyError::db("commit a migration"))?;
@@ -287,12 +287,19 @@ pub(super) async fn apply(
 }
 
 /// A schema's role reads and writes its own tables, and only adds to the log.
-fn grants(schema: &Schema) -> String {
+fn grants(schema: &Schema, kind: Kind) -> String {
     format!(
         "GRANT USAGE ON SCHEMA {schema} TO {schema};
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {schema};
          REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.events FROM {schema};
          REVOKE INSERT, DELETE ON {schema}.log_head FROM {schema};
          REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_migrations FROM {schema}"
-    )
+    ) + &match kind {
+        Kind::Platform => String::new(),
+        // What the guard of the claims rests on is added to, never taken away.
+        Kind::Tenant => format!(
+            "; REVOKE UPDATE, DELETE ON {schema}.slot_spans FROM {schema};
+             REVOKE DELETE ON {schema}.slot_resources FROM {schema}"
+        ),
+    }
 }

@@ -1,0 +1,131 @@
+//! Background work of a node. Every worker goes over the active tenants only, is safe to run on many nodes at once,
+//! and can be stopped at any time: what it had not committed is done again.
+
+pub mod hold_expiry;
+pub mod idempotency_pruning;
+pub mod projector;
+
+use std::{future::Future, time::Duration};
+
+use daybook_projections::Schema;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    eventstore::EventStore,
+    tenancy::{TenancyError, TenantDirectory},
+};
+
+/// How often the workers look.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// The time in which every tenant's head is looked at once for what other nodes wrote, as far as
+    /// [`WorkerSettings::max_looks_per_second`] lets it. What this node writes wakes its projector at once.
+    pub projection_poll: Duration,
+    /// The most looks a second at tenants that may have nothing new.
+    pub max_looks_per_second: u32,
+    /// How long a projector waits after this node wrote, so that what follows shares the transaction.
+    pub linger: Duration,
+    /// Tenants whose projections are caught up at once.
+    pub projector_tasks: usize,
+    /// Events folded in one transaction.
+    pub projection_batch: i64,
+    /// How long a node that fell silent keeps its projections.
+    pub lease: Duration,
+    /// How often holds that ran out are looked for.
+    pub hold_sweep: Duration,
+    /// How often idempotency keys that ran out are deleted.
+    pub pruning: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            projection_poll: Duration::from_secs(1),
+            max_looks_per_second: 50,
+            linger: Duration::from_millis(15),
+            projector_tasks: 4,
+            projection_batch: 1_000,
+            lease: Duration::from_secs(30),
+            hold_sweep: Duration::from_secs(10),
+            pruning: Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// The running workers of a node.
+#[derive(Debug)]
+pub struct Workers {
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    /// Starts every worker; they end when `stop` is cancelled.
+    pub fn start(
+        store: &EventStore,
+        directory: &TenantDirectory,
+        settings: WorkerSettings,
+        stop: &CancellationToken,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
+        Self { tasks }
+    }
+
+    /// Waits until every worker has ended.
+    pub async fn join(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(error = &error as &dyn std::error::Error, "a worker ended abnormally");
+            }
+        }
+    }
+}
+
+/// The schemas of the tenants that may be worked for.
+async fn active(directory: &TenantDirectory) -> Result<Vec<Schema>, TenancyError> {
+    let tenants = directory.list().await?;
+    Ok(tenants.into_iter().filter(|tenant| tenant.active).map(|tenant| Schema::tenant(tenant.id)).collect())
+}
+
+/// Does something for each active tenant, one after the other, again and again. A tenant's failure is logged and
+/// does not keep the others waiting. The list is read for every round, and the work for a round is spread over
+/// its time, so that a thousand quiet tenants are a steady trickle.
+async fn rounds<F>(
+    name: &'static str,
+    directory: &TenantDirectory,
+    every: Duration,
+    stop: &CancellationToken,
+    mut work: impl FnMut(Schema) -> F,
+) where
+    F: Future<Output = Result<(), crate::eventstore::StoreError>>,
+{
+    loop {
+        let schemas = match active(directory).await {
+            Ok(schemas) => schemas,
+            Err(error) => {
+                tracing::warn!(worker = name, error = &error as &dyn std::error::Error, "no list of tenants");
+                Vec::new()
+            }
+        };
+        let step = every / u32::try_from(schemas.len()).unwrap_or(u32::MAX).max(1);
+        if schemas.is_empty() && wait(every, stop).await {
+            return;
+        }
+        for schema in schemas {
+            if wait(step, stop).await {
+                return;
+            }
+            if let Err(error) = work(schema.clone()).await {
+                tracing::warn!(worker = name, %schema, error = &error as &dyn std::error::Error, "failed for a tenant");
+            }
+        }
+    }
+}
+
+/// Sleeps; `true` when it is time to stop.
+async fn wait(time: Duration, stop: &CancellationToken) -> bool {
+    tokio::time::timeout(time, stop.cancelled()).await.is_ok()
+}

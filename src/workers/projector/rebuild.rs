@@ -1,0 +1,258 @@
+//! Rebuilding a projection: the log is folded into fresh tables beside the live ones, which serve until the switch.
+//!
+//! Folding has no side effects but rows, and parked events go to the scratch schema as well, so nothing of a
+//! rebuild is seen before the switch. A rebuild that was killed leaves a schema which the next one drops.
+
+use std::{collections::HashSet, time::Duration};
+
+use daybook_domain::RecordedEvent;
+use daybook_projections::{Projection, Schema};
+use sqlx::{Connection, Executor, PgConnection, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::{ProjectorError, fold::fold, scratch};
+use crate::eventstore::{EventStore, load::Reader};
+
+/// Events folded in one transaction: more than a live batch, as nobody waits for the rows.
+const BATCH: i64 = 5_000;
+/// Attempts at the switch, which needs the live tables to itself for a moment.
+const SWITCH_TRIES: u32 = 20;
+
+/// What a rebuild did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RebuildReport {
+    /// Events replayed.
+    pub events: i64,
+    /// Where the projection is now.
+    pub position: i64,
+    /// Events that could not be folded.
+    pub parked: i64,
+}
+
+struct Rebuild<'a> {
+    schema: &'a Schema,
+    scratch: Schema,
+    projection: &'static dyn Projection,
+    /// Tells this run's state from that of another which took the schema over.
+    run: Uuid,
+    position: i64,
+    parked: HashSet<Uuid>,
+}
+
+/// Replays the log into fresh tables of a projection and puts them in place of the live ones. `progress` is called
+/// with (position, head).
+///
+/// # Errors
+/// When there is no such projection, another rebuild of the schema runs, PostgreSQL refuses or the log is corrupt.
+/// The live tables are as they were then.
+pub async fn rebuild(
+    store: &EventStore,
+    schema: &Schema,
+    name: &str,
+    mut progress: impl FnMut(i64, i64) + Send,
+) -> Result<RebuildReport, ProjectorError> {
+    let projection =
+        daybook_projections::find(name).ok_or_else(|| ProjectorError::UnknownProjection(name.to_owned()))?;
+    let scratch = schema.scratch("rebuild");
+    let mut connection = scratch::lock(store, &scratch).await?;
+    let mut reading =
+        store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
+    let mut rebuild =
+        Rebuild { schema, scratch, projection, run: Uuid::now_v7(), position: 0, parked: HashSet::new() };
+    rebuild.prepare(&mut connection).await?;
+
+    let mut reader = Reader::disclosing(schema, store.keys());
+    let mut events = reader.after(&mut reading, 0, BATCH).await?;
+    let mut head = 0;
+    while let Some(last) = events.last().map(|event| event.position) {
+        if last > head {
+            head = self::head(&mut connection, schema).await?;
+        }
+        // PostgreSQL folds one batch while the next is read and decoded.
+        let (folded, next) =
+            tokio::join!(rebuild.batch(&mut connection, &events), reader.after(&mut reading, last, BATCH));
+        folded?;
+        events = next?;
+        progress(rebuild.position, head);
+    }
+    let report = rebuild.switch_with_retries(&mut connection, &mut reader).await?;
+    progress(report.position, report.position);
+    tracing::info!(%schema, projection = name, position = report.position, parked = report.parked, "rebuilt");
+    Ok(report)
+}
+
+async fn head(connection: &mut PgConnection, schema: &Schema) -> Result<i64, ProjectorError> {
+    sqlx::query_scalar(&schema.sql("SELECT position FROM {s}.log_head"))
+        .fetch_one(connection)
+        .await
+        .map_err(ProjectorError::db("read the log's head"))
+}
+
+impl Rebuild<'_> {
+    async fn prepare(&self, connection: &mut PgConnection) -> Result<(), ProjectorError> {
+        let scratch = &self.scratch;
+        let attempted = "prepare a rebuild";
+        let mut tx = connection.begin().await.map_err(ProjectorError::db(attempted))?;
+        tx.execute(format!("DROP SCHEMA IF EXISTS {scratch} CASCADE").as_str())
+            .await
+            .map_err(ProjectorError::db("drop what a killed rebuild left"))?;
+        let tables: Vec<&str> = self.projection.tables().iter().copied().chain(["parked_events"]).collect();
+        scratch::clone_tables(&mut tx, self.schema, scratch, &tables, false).await?;
+        tx.execute(
+            format!("CREATE TABLE {scratch}.rebuild_state (run uuid, position bigint NOT NULL)").as_str(),
+        )
+        .await
+        .map_err(ProjectorError::db(attempted))?;
+        sqlx::query(&scratch.sql("INSERT INTO {s}.rebuild_state VALUES ($1, 0)"))
+            .bind(self.run)
+            .execute(&mut *tx)
+            .await
+            .map_err(ProjectorError::db(attempted))?;
+        tx.commit().await.map_err(ProjectorError::db(attempted))
+    }
+
+    async fn batch(
+        &mut self,
+        connection: &mut PgConnection,
+        events: &[RecordedEvent],
+    ) -> Result<(), ProjectorError> {
+        let mut tx = connection.begin().await.map_err(ProjectorError::db("begin a batch of a rebuild"))?;
+        // The switch is the commit that has to last; it flushes these as well.
+        tx.execute("SET LOCAL synchronous_commit = off")
+            .await
+            .map_err(ProjectorError::db("begin a batch of a rebuild"))?;
+        let to = self.fold(&mut tx, events).await?;
+        tx.commit().await.map_err(ProjectorError::db("commit a batch of a rebuild"))?;
+        self.position = to;
+        Ok(())
+    }
+
+    /// Folds events into the scratch tables; answers the position they end at.
+    async fn fold(
+        &mut self,
+        tx: &mut Transaction<'_, Postgres>,
+        events: &[RecordedEvent],
+    ) -> Result<i64, ProjectorError> {
+        let attempted = "move a rebuild on";
+        let Some(to) = events.last().map(|event| event.position) else { return Ok(self.position) };
+        tx.execute(format!("SET LOCAL search_path = {}", self.scratch).as_str())
+            .await
+            .map_err(ProjectorError::db(attempted))?;
+        fold(&mut *tx, self.projection, events, &mut self.parked).await?;
+        let sql =
+            self.scratch.sql("UPDATE {s}.rebuild_state SET position = $1 WHERE position = $2 AND run = $3");
+        let moved = sqlx::query(&sql)
+            .bind(to)
+            .bind(self.position)
+            .bind(self.run)
+            .execute(&mut **tx)
+            .await
+            .map_err(ProjectorError::db(attempted))?
+            .rows_affected();
+        if moved == 1 { Ok(to) } else { Err(ProjectorError::Busy(self.scratch.to_string())) }
+    }
+
+    async fn switch_with_retries(
+        &mut self,
+        connection: &mut PgConnection,
+        reader: &mut Reader<'_>,
+    ) -> Result<RebuildReport, ProjectorError> {
+        for _ in 1..SWITCH_TRIES {
+            let position = self.position;
+            match self.switch(connection, reader).await {
+                // Somebody reads the live tables for longer than the switch waits; readers behind it went on.
+                Err(error) if error.is_lock_timeout() => {
+                    self.position = position;
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                done => return done,
+            }
+        }
+        self.switch(connection, reader).await
+    }
+
+    /// In one transaction: the rest of the log, the new tables in place of the old, the checkpoint.
+    async fn switch(
+        &mut self,
+        connection: &mut PgConnection,
+        reader: &mut Reader<'_>,
+    ) -> Result<RebuildReport, ProjectorError> {
+        let (schema, scratch, name) = (self.schema, self.scratch.clone(), self.projection.name());
+        let mut tx = connection.begin().await.map_err(ProjectorError::db("begin the switch"))?;
+        tx.execute("SET LOCAL lock_timeout = '2s'").await.map_err(ProjectorError::db("begin the switch"))?;
+        let live = self.lock_checkpoint(&mut tx).await?;
+        // Workers stand still now; what they had seen must be seen here too, and the newest events with it.
+        loop {
+            let events = reader.after(&mut tx, self.position, BATCH).await?;
+            if events.is_empty() {
+                break;
+            }
+            self.position = self.fold(&mut tx, &events).await?;
+            if self.position >= live && events.len() < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+                break;
+            }
+        }
+        let mut sql = String::new();
+        for table in self.projection.tables() {
+            sql.push_str(&format!(
+                "DROP TABLE {schema}.{table}; ALTER TABLE {scratch}.{table} SET SCHEMA {schema};
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.{table} TO {schema};"
+            ));
+        }
+        tx.execute(sql.as_str()).await.map_err(ProjectorError::db("put the new tables in place"))?;
+        let parked = self.take_over_parked(&mut tx).await?;
+        sqlx::query(&schema.sql(
+            "UPDATE {s}.projection_checkpoints
+             SET version = $2, position = $3, status = 'live', error = NULL, lease_owner = NULL,
+                 lease_epoch = lease_epoch + 1
+             WHERE name = $1",
+        ))
+        .bind(name)
+        .bind(self.projection.version())
+        .bind(self.position)
+        .execute(&mut *tx)
+        .await
+        .map_err(ProjectorError::db("set the rebuilt projection's checkpoint"))?;
+        tx.execute(format!("DROP SCHEMA {scratch} CASCADE").as_str())
+            .await
+            .map_err(ProjectorError::db("drop the scratch schema"))?;
+        tx.commit().await.map_err(ProjectorError::db("commit the switch"))?;
+        Ok(RebuildReport { events: self.position, position: self.position, parked })
+    }
+
+    /// Locks the live checkpoint, so that no worker folds meanwhile; answers its position.
+    async fn lock_checkpoint(&self, tx: &mut Transaction<'_, Postgres>) -> Result<i64, ProjectorError> {
+        let attempted = "lock the projection's checkpoint";
+        sqlx::query(&self.schema.sql(
+            "INSERT INTO {s}.projection_checkpoints (name, version) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+        ))
+        .bind(self.projection.name())
+        .bind(self.projection.version())
+        .execute(&mut **tx)
+        .await
+        .map_err(ProjectorError::db(attempted))?;
+        sqlx::query_scalar(
+            &self.schema.sql("SELECT position FROM {s}.projection_checkpoints WHERE name = $1 FOR UPDATE"),
+        )
+        .bind(self.projection.name())
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(ProjectorError::db(attempted))
+    }
+
+    async fn take_over_parked(&self, tx: &mut Transaction<'_, Postgres>) -> Result<i64, ProjectorError> {
+        let attempted = "take the parked events over";
+        sqlx::query(&self.schema.sql("DELETE FROM {s}.parked_events WHERE projection = $1"))
+            .bind(self.projection.name())
+            .execute(&mut **tx)
+            .await
+            .map_err(ProjectorError::db(attempted))?;
+        let sql = format!(
+            "INSERT INTO {}.parked_events (projection, key, position, attempts, error, parked_at)
+             SELECT projection, key, position, attempts, error, parked_at FROM {}.parked_events",
+            self.schema, self.scratch
+        );
+        let moved = sqlx::query(&sql).execute(&mut **tx).await.map_err(ProjectorError::db(attempted))?;
+        Ok(i64::try_from(moved.rows_affected()).unwrap_or(i64::MAX))
+    }
+}
