@@ -96,6 +96,18 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
     }
 }
 
+/// A value as people read it: revealed personal values without their wrapping. For read models only.
+pub fn plain(value: Value) -> Value {
+    match value {
+        Value::Object(mut map) if map.len() == 1 && map.contains_key(REVEALED_KEY) => {
+            map.remove(REVEALED_KEY).unwrap_or(Value::Null)
+        }
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, plain(value))).collect(),
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        other => other,
+    }
+}
+
 /// A personal field seen without its type: how the store takes values out of an event and puts them back.
 pub trait PersonalSlot {
     /// The value as JSON, where it is known.
@@ -139,6 +151,13 @@ mod tests {
         let text = revealing(|| serde_json::to_string(&name).unwrap());
         assert_eq!(serde_json::from_str::<Personal<String>>(&text).unwrap(), name);
         assert!(!serde_json::to_string(&name).unwrap().contains("Ada"));
+    }
+
+    #[test]
+    fn a_revealed_value_reads_as_itself() {
+        let json =
+            revealing(|| serde_json::json!({"notes": Personal::new("late"), "list": [Personal::new(1)]}));
+        assert_eq!(plain(json), serde_json::json!({"notes": "late", "list": [1]}));
     }
 
     #[test]

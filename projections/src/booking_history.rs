@@ -12,7 +12,7 @@ use daybook_domain::{
     booking::{Booking, BookingEvent},
     diff::{self, diff},
     envelope::RecordedEvent,
-    personal::revealing,
+    personal::{plain, revealing},
     registry::AnyEvent,
 };
 use serde_json::{Map, Value};
@@ -105,6 +105,7 @@ impl Projection for BookingHistory {
         }
         let mut folded = load(connection, &bookings).await?;
         let mut rows = Vec::with_capacity(bookings.len());
+        let mut changes = Vec::with_capacity(bookings.len());
         for (recorded, event) in bookings {
             let state = folded.entry(recorded.aggregate_id).or_default();
             if state.sequence + 1 != recorded.sequence {
@@ -113,9 +114,10 @@ impl Projection for BookingHistory {
                     "an earlier event of the booking is missing",
                 ));
             }
-            rows.push((recorded, Value::from_iter(state.step(event)?)));
+            rows.push(recorded);
+            changes.push(Json(state.step(event)?));
         }
-        write_history(connection, &rows).await?;
+        write_history(connection, &rows, &changes).await?;
         write_states(connection, folded).await
     }
 }
@@ -146,13 +148,16 @@ impl Default for Folded {
 }
 
 impl Folded {
-    fn step(&mut self, event: &BookingEvent) -> Result<Vec<Value>, serde_json::Error> {
+    fn step(&mut self, event: &BookingEvent) -> Result<Vec<diff::Change>, serde_json::Error> {
         self.state.apply(event);
         self.sequence += 1;
         let after = revealing(|| serde_json::to_value(&self.state))?;
-        let changes = diff(&self.json, &after).iter().map(serde_json::to_value).collect();
+        let changes = diff(&self.json, &after)
+            .into_iter()
+            .map(|change| diff::Change { path: change.path, old: plain(change.old), new: plain(change.new) })
+            .collect();
         self.json = after;
-        changes
+        Ok(changes)
     }
 }
 
@@ -184,24 +189,25 @@ async fn load(
 
 async fn write_history(
     connection: &mut PgConnection,
-    rows: &[(&RecordedEvent, Value)],
+    rows: &[&RecordedEvent],
+    changes: &[Json<Vec<diff::Change>>],
 ) -> Result<(), ProjectionError> {
     sqlx::query!(
         "INSERT INTO booking_history (booking_id, sequence, position, event_type, recorded_at, occurred_at, actor,
                                       on_behalf_of, reason, source, changes)
          SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
                               $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[])",
-        &column!(rows, row => row.0.aggregate_id),
-        &column!(rows, row => row.0.sequence),
-        &column!(rows, row => row.0.position),
-        &column!(rows, row => row.0.event.type_name().to_owned()),
-        &column!(rows, row => row.0.recorded_at),
-        &column!(rows, row => row.0.occurred_at),
-        &column!(rows, row => row.0.metadata.actor.clone()),
-        &column!(rows, row => row.0.metadata.on_behalf_of.clone()) as &[Option<String>],
-        &column!(rows, row => row.0.metadata.reason.clone()) as &[Option<String>],
-        &column!(rows, row => row.0.metadata.source.clone()) as &[Option<String>],
-        &column!(rows, row => row.1.clone())
+        &column!(rows, row => row.aggregate_id),
+        &column!(rows, row => row.sequence),
+        &column!(rows, row => row.position),
+        &column!(rows, row => row.event.type_name().to_owned()),
+        &column!(rows, row => row.recorded_at),
+        &column!(rows, row => row.occurred_at),
+        &column!(rows, row => row.metadata.actor.clone()),
+        &column!(rows, row => row.metadata.on_behalf_of.clone()) as &[Option<String>],
+        &column!(rows, row => row.metadata.reason.clone()) as &[Option<String>],
+        &column!(rows, row => row.metadata.source.clone()) as &[Option<String>],
+        changes as &[Json<Vec<diff::Change>>]
     )
     .execute(connection)
     .await?;
@@ -235,8 +241,8 @@ async fn write_states(
 mod tests {
     use super::*;
 
-    fn paths(changes: &[Value]) -> Vec<&str> {
-        changes.iter().map(|change| change["path"].as_str().unwrap()).collect()
+    fn paths(changes: &[diff::Change]) -> Vec<&str> {
+        changes.iter().map(|change| change.path.as_str()).collect()
     }
 
     #[test]

@@ -12,11 +12,14 @@
 pub mod booking_history;
 pub mod bookings;
 pub mod calendar;
+pub mod claims;
 pub mod customers;
 pub mod inline;
+pub mod log;
 pub mod offerings;
 pub mod pace;
 pub mod parked;
+pub mod positions;
 pub mod projection;
 pub mod resources;
 pub mod schedules;

@@ -396,7 +396,7 @@ mod tests {
             arrival: arrival.parse().unwrap(),
             nights: 2,
             currency: "EUR".into(),
-            amount: 200_00,
+            amount: 20_000,
         }
     }
 

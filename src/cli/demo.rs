@@ -10,7 +10,8 @@ use daybook_domain::{
     customer::CustomerCommand,
     envelope::Metadata,
     offering::{
-        CancellationPolicy, DEFAULT_HOLD_MINUTES, OfferingCommand, OfferingMode, OfferingTerms, PolicyTier, PricePer,
+        CancellationPolicy, DEFAULT_HOLD_MINUTES, OfferingCommand, OfferingMode, OfferingTerms, PolicyTier,
+        PricePer,
     },
     resource::{ResourceCommand, ResourceKind},
     tenant::TenantCommand,
@@ -50,8 +51,18 @@ struct Sample {
 }
 
 const SAMPLES: [Sample; 3] = [
-    Sample { slug: "sample", name: "Sample tenant", plan: "business", time_zone: chrono_tz::Europe::Brussels },
-    Sample { slug: "demo-camping", name: "Camping River", plan: "professional", time_zone: chrono_tz::Europe::Brussels },
+    Sample {
+        slug: "sample",
+        name: "Sample tenant",
+        plan: "business",
+        time_zone: chrono_tz::Europe::Brussels,
+    },
+    Sample {
+        slug: "demo-camping",
+        name: "Camping River",
+        plan: "professional",
+        time_zone: chrono_tz::Europe::Brussels,
+    },
     Sample { slug: "demo-hotel", name: "Two Hotels", plan: "business", time_zone: chrono_tz::Europe::Lisbon },
 ];
 
@@ -60,7 +71,8 @@ pub async fn run(settings: Settings, _args: DemoArgs) -> anyhow::Result<()> {
     crate::tenancy::migrate::all(runtime.store.database(), |_, _| {}).await?;
     let mut logins = Vec::new();
     for sample in &SAMPLES {
-        let tenant = find_or_create(&runtime, sample).await.with_context(|| format!("make {}", sample.slug))?;
+        let tenant =
+            find_or_create(&runtime, sample).await.with_context(|| format!("make {}", sample.slug))?;
         let schema = Schema::tenant(tenant.id);
         if sample.slug == "demo-hotel" {
             import_hotel(&runtime, &schema).await?;
@@ -162,7 +174,9 @@ async fn fill_camping(store: &EventStore, schema: &Schema, slug: &str) -> anyhow
         .fetch_one(store.database().app())
         .await
         .context("ask for the date")?;
-    for (index, guest) in ["Mila Peeters", "Noah Janssens", "Olivia Maes", "Arthur Jacobs", "Louise Mertens"].iter().enumerate() {
+    for (index, guest) in
+        ["Mila Peeters", "Noah Janssens", "Olivia Maes", "Arthur Jacobs", "Louise Mertens"].iter().enumerate()
+    {
         let customer = CustomerId(seed.id(guest));
         let address = format!("{}@example.org", guest.to_lowercase().replace(' ', "."));
         let command = CustomerCommand::Register {
@@ -199,15 +213,23 @@ impl Seed<'_> {
         Uuid::new_v5(&NAMESPACE, format!("{}/{name}", self.slug).as_bytes())
     }
 
-    async fn command(&self, id: Uuid, command: impl Into<daybook_domain::registry::AnyCommand>) -> anyhow::Result<()> {
-        let metadata = Metadata { actor: "cli:demo".into(), source: Some("demo".into()), ..Metadata::default() };
+    async fn command(
+        &self,
+        id: Uuid,
+        command: impl Into<daybook_domain::registry::AnyCommand>,
+    ) -> anyhow::Result<()> {
+        let metadata =
+            Metadata { actor: "cli:demo".into(), source: Some("demo".into()), ..Metadata::default() };
         let mut unit = Unit::of(Command::to(id, command), metadata);
         let key = id.to_string();
         unit.idempotency = Some(IdempotencyKey { scope: "demo".into(), key, request_hash: [0; 32] });
         match self.store.execute(self.schema, unit).await {
             Ok(_) => Ok(()),
             // A start after the keys have been pruned finds everything there, or its dates taken.
-            Err(StoreError::Refused { error: DomainError::AlreadyExists { .. } | DomainError::SlotTaken, .. }) => Ok(()),
+            Err(StoreError::Refused {
+                error: DomainError::AlreadyExists { .. } | DomainError::SlotTaken,
+                ..
+            }) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("fill {} with sample data", self.slug)),
         }
     }

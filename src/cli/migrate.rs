@@ -18,7 +18,8 @@ pub struct MigrateArgs {
 
 pub async fn run(settings: Settings, args: MigrateArgs) -> anyhow::Result<()> {
     let runtime = Runtime::open(settings, Mode::Command, StoreSettings::default()).await?;
-    let result = if args.status { show(&runtime, args.json).await } else { migrate_all(&runtime, args.json).await };
+    let result =
+        if args.status { show(&runtime, args.json).await } else { migrate_all(&runtime, args.json).await };
     runtime.close().await?;
     result
 }

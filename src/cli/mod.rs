@@ -8,12 +8,7 @@ mod runtime;
 mod serve;
 mod tenant;
 
-use std::{
-    io::Write,
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 

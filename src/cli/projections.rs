@@ -31,7 +31,9 @@ pub enum ProjectionsCommand {
         scope: Scope,
     },
     /// Replay the log into a scratch schema and compare every read model and guard with it.
-    #[command(after_help = "Example: daybook projections verify --tenant camp-river; exit code 1 when a row differs")]
+    #[command(
+        after_help = "Example: daybook projections verify --tenant camp-river; exit code 1 when a row differs"
+    )]
     Verify(Scope),
     /// List events that could not be folded, and their successors.
     #[command(after_help = "Example: daybook projections parked --json")]
@@ -111,7 +113,8 @@ async fn rebuild(runtime: &Runtime, name: Option<&str>, scope: &Scope) -> anyhow
         let schema = Schema::tenant(tenant.id);
         for name in names(name) {
             let bar = bar(&format!("{} {name}", tenant.slug));
-            let report = projector::rebuild(&runtime.store, &schema, name, |done, all| show(&bar, done, all)).await;
+            let report =
+                projector::rebuild(&runtime.store, &schema, name, |done, all| show(&bar, done, all)).await;
             bar.finish_and_clear();
             let report = report?;
             if scope.json {
@@ -132,7 +135,8 @@ async fn verify(runtime: &Runtime, scope: &Scope) -> anyhow::Result<()> {
     for tenant in tenants(runtime, scope).await? {
         let bar = bar(&tenant.slug);
         let report =
-            projector::verify(&runtime.store, &Schema::tenant(tenant.id), |done, all| show(&bar, done, all)).await;
+            projector::verify(&runtime.store, &Schema::tenant(tenant.id), |done, all| show(&bar, done, all))
+                .await;
         bar.finish_and_clear();
         let report = report?;
         if !report.is_equal() {
@@ -188,7 +192,10 @@ async fn retry(runtime: &Runtime, name: Option<&str>, scope: &Scope) -> anyhow::
             if scope.json {
                 say(json!({ "tenant": tenant.slug, "projection": name, "report": report }));
             } else {
-                say(format_args!("{} {name}: {} folded, {} still parked", tenant.slug, report.applied, report.parked));
+                say(format_args!(
+                    "{} {name}: {} folded, {} still parked",
+                    tenant.slug, report.applied, report.parked
+                ));
             }
         }
     }

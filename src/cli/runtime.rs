@@ -53,7 +53,8 @@ impl Runtime {
             acquire_timeout: settings.pool_timeout,
             ..PoolSettings::default()
         };
-        let database = Database::connect(host.app_options.clone(), host.owner_options.clone(), &pools).await?;
+        let database =
+            Database::connect(host.app_options.clone(), host.owner_options.clone(), &pools).await?;
         migrate::platform(&database).await?;
         let keys = Arc::new(open_keys(&settings, &database).await?);
         let store = EventStore::new(database.clone(), keys.clone(), store);
@@ -84,16 +85,19 @@ async fn open_keys(settings: &Settings, database: &Database) -> anyhow::Result<K
         .fetch_optional(&mut *connection)
         .await
         .context("read which keys file the database belongs to")?;
-    let now = sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await.context("ask for the time")?;
+    let now =
+        sqlx::query_scalar("SELECT now()").fetch_one(&mut *connection).await.context("ask for the time")?;
     // A database that has never seen a keys file has no tenant either: the first start writes both.
     let keys = Keys::load_or_create(&settings.keys_file(), stored.is_none(), now)?;
     keys.check_fingerprint(stored.as_deref())?;
     if stored.is_none() {
-        sqlx::query("INSERT INTO daybook_platform.keys_file (fingerprint) VALUES ($1) ON CONFLICT DO NOTHING")
-            .bind(keys.fingerprint())
-            .execute(&mut *connection)
-            .await
-            .context("remember the keys file")?;
+        sqlx::query(
+            "INSERT INTO daybook_platform.keys_file (fingerprint) VALUES ($1) ON CONFLICT DO NOTHING",
+        )
+        .bind(keys.fingerprint())
+        .execute(&mut *connection)
+        .await
+        .context("remember the keys file")?;
         let stored: String = sqlx::query_scalar("SELECT fingerprint FROM daybook_platform.keys_file")
             .fetch_one(&mut *connection)
             .await

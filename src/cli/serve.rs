@@ -31,7 +31,8 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
         let guard = runtime.host.guard.clone();
         async move { guard.supervise().await }
     });
-    let workers = Workers::start(&runtime.store, &runtime.directory, workers_settings(&runtime.settings), &stop);
+    let workers =
+        Workers::start(&runtime.store, &runtime.directory, workers_settings(&runtime.settings), &stop);
     let state = AppState::new(runtime.store.clone(), runtime.directory.clone(), &runtime.settings);
     ready(address);
     tracing::info!(%address, "serving");

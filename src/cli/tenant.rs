@@ -15,7 +15,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
     /// Create a tenant and print its bootstrap token, once.
-    #[command(after_help = "Example: daybook tenant create camp-river --name 'Camping River' --plan professional")]
+    #[command(
+        after_help = "Example: daybook tenant create camp-river --name 'Camping River' --plan professional"
+    )]
     Create(CreateArgs),
     /// List every tenant.
     #[command(after_help = "Example: daybook tenant list --json")]
@@ -126,17 +128,26 @@ async fn act(runtime: &Runtime, command: TenantCommand) -> anyhow::Result<()> {
         }
         TenantCommand::Show { slug, json } => {
             let tenant = runtime.admin.find(&slug).await?;
-            if json { say(as_json(&tenant)) } else { print(&tenant) }
+            if json {
+                say(as_json(&tenant))
+            } else {
+                print(&tenant)
+            }
             Ok(())
         }
-        TenantCommand::Activate(args) => ask(runtime, &args.slug, Ask::Activate, args.reason, "activate").await,
-        TenantCommand::Deactivate(args) => ask(runtime, &args.slug, Ask::Deactivate, args.reason, "deactivate").await,
+        TenantCommand::Activate(args) => {
+            ask(runtime, &args.slug, Ask::Activate, args.reason, "activate").await
+        }
+        TenantCommand::Deactivate(args) => {
+            ask(runtime, &args.slug, Ask::Deactivate, args.reason, "deactivate").await
+        }
         TenantCommand::Plan { slug, plan, reason } => {
             ask(runtime, &slug, Ask::ChangePlan { plan }, reason, "plan").await
         }
         TenantCommand::IssueToken { slug, label, json } => {
             let tenant = runtime.admin.find(&slug).await?;
-            let issued = runtime.admin.issue_token(tenant.id, &label, &cli_metadata("tenant issue-token")).await?;
+            let issued =
+                runtime.admin.issue_token(tenant.id, &label, &cli_metadata("tenant issue-token")).await?;
             let token = issued.token.expose_secret();
             if json {
                 say(json!({ "slug": slug, "token_id": issued.id, "token": token }));

@@ -95,18 +95,18 @@ impl LaneCache {
         claim: Option<(ResourceId, Claim)>,
     ) -> Option<(ResourceId, Claim)> {
         let mut old = None;
-        if let Some(resource) = self.resource_of.remove(&booking) {
-            if let Some(cached) = self.occupancy.get_mut(&resource) {
-                old = Arc::make_mut(&mut cached.claims).remove(&booking).map(|claim| (resource, claim));
-            }
+        if let Some(resource) = self.resource_of.remove(&booking)
+            && let Some(cached) = self.occupancy.get_mut(&resource)
+        {
+            old = Arc::make_mut(&mut cached.claims).remove(&booking).map(|claim| (resource, claim));
         }
-        if let Some((resource, claim)) = claim {
-            if let Some(cached) = self.occupancy.get_mut(&resource) {
-                // A claim that ended before the loaded range would be there only half of the time.
-                if claim.during.end() > cached.since {
-                    Arc::make_mut(&mut cached.claims).insert(claim);
-                    self.resource_of.insert(booking, resource);
-                }
+        if let Some((resource, claim)) = claim
+            && let Some(cached) = self.occupancy.get_mut(&resource)
+        {
+            // A claim that ended before the loaded range would be there only half of the time.
+            if claim.during.end() > cached.since {
+                Arc::make_mut(&mut cached.claims).insert(claim);
+                self.resource_of.insert(booking, resource);
             }
         }
         old

@@ -245,16 +245,16 @@ async fn occupancy(
     let since = since - Duration::days(30);
     let mut loaded = append::load_occupancy(work.tx, resource, since).await?;
     for (id, before, after) in work.touched_bookings() {
-        if let Some((claimed, claim)) = Booking::of(before).and_then(|booking| booking.claim()) {
-            if claimed == resource {
-                loaded.remove(&claim.booking_id);
-            }
+        if let Some((claimed, claim)) = Booking::of(before).and_then(|booking| booking.claim())
+            && claimed == resource
+        {
+            loaded.remove(&claim.booking_id);
         }
-        if let Some((claimed, claim)) = Booking::of(after).and_then(|booking| booking.claim()) {
-            if claimed == resource {
-                debug_assert_eq!(claim.booking_id.0, id);
-                loaded.insert(claim);
-            }
+        if let Some((claimed, claim)) = Booking::of(after).and_then(|booking| booking.claim())
+            && claimed == resource
+        {
+            debug_assert_eq!(claim.booking_id.0, id);
+            loaded.insert(claim);
         }
     }
     work.cache.put_occupancy(resource, since, loaded);

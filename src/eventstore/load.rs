@@ -151,10 +151,10 @@ impl<'a> Reader<'a> {
             let sequence: i64 = row.try_get(2).map_err(StoreError::db("read snapshots"))?;
             let json: serde_json::Value = row.try_get(3).map_err(StoreError::db("read snapshots"))?;
             // A snapshot of an older shape is only a cache that missed.
-            if let Some(aggregate_type) = AggregateType::parse(&aggregate_type) {
-                if let Ok(state) = AnyState::from_json(aggregate_type, json) {
-                    found.insert(id, Entry { state, sequence });
-                }
+            if let Some(aggregate_type) = AggregateType::parse(&aggregate_type)
+                && let Ok(state) = AnyState::from_json(aggregate_type, json)
+            {
+                found.insert(id, Entry { state, sequence });
             }
         }
         let after: Vec<i64> = ids.iter().map(|id| found.get(id).map_or(0, |entry| entry.sequence)).collect();

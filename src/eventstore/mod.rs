@@ -359,10 +359,10 @@ impl EventStore {
         if lanes.closed {
             return Err(StoreError::ShuttingDown);
         }
-        if let Some(lane) = lanes.open.get(schema) {
-            if !lane.is_closed() {
-                return Ok(lane.clone());
-            }
+        if let Some(lane) = lanes.open.get(schema)
+            && !lane.is_closed()
+        {
+            return Ok(lane.clone());
         }
         let (sender, receiver) = mpsc::channel(self.inner.settings.queue);
         lanes.open.insert(schema.clone(), sender.clone());

@@ -89,10 +89,10 @@ impl TenantDirectory {
     pub async fn resolve_token(&self, token: &str) -> Result<Option<Caller>, TenancyError> {
         let hash = self.keys.hash_token(token);
         let asked = Instant::now();
-        if let Some((at, caller)) = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&hash) {
-            if asked.duration_since(*at) < FRESH {
-                return Ok(caller.clone());
-            }
+        if let Some((at, caller)) = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&hash)
+            && asked.duration_since(*at) < FRESH
+        {
+            return Ok(caller.clone());
         }
         let mut tx = TenantTx::begin(self.database.app(), &Schema::platform(), Access::Read).await?;
         let row: Option<(Uuid, Uuid)> = sqlx::query_as(
@@ -146,6 +146,14 @@ impl TenantDirectory {
     /// When PostgreSQL refuses.
     pub async fn by_slug(&self, slug: &str) -> Result<Option<TenantInfo>, TenancyError> {
         Ok(self.query("WHERE slug = $1", Some(slug)).await?.pop())
+    }
+
+    /// A tenant by its id.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn by_id(&self, id: TenantId) -> Result<Option<TenantInfo>, TenancyError> {
+        Ok(self.query("WHERE id = ($1::text)::uuid", Some(&id.to_string())).await?.pop())
     }
 
     /// Every tenant, by slug.

@@ -7,9 +7,13 @@
 )]
 
 mod batching;
+mod crashes;
 mod embedded_pg;
+mod golden;
+mod http_contract;
 mod isolation;
 mod ordering;
 mod postgres_es;
+mod projections;
 mod races;
 mod support;

@@ -74,9 +74,12 @@ pub async fn step(store: &EventStore, schema: &Schema, stepper: Stepper) -> Resu
     Ok(Step::Moved)
 }
 
+/// The log's head beside a checkpoint: its name, version and position.
+type HeadRow = (i64, Option<String>, Option<i32>, Option<i64>);
+
 /// Whether some projection of this binary's version is not at the head. Makes the checkpoints of new ones.
 async fn behind(connection: &mut PgConnection) -> Result<bool, ProjectorError> {
-    let rows: Vec<(i64, Option<String>, Option<i32>, Option<i64>)> = sqlx::query_as(
+    let rows: Vec<HeadRow> = sqlx::query_as(
         "SELECT h.position, c.name, c.version, c.position
          FROM log_head h LEFT JOIN projection_checkpoints c ON true",
     )

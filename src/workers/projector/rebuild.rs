@@ -55,29 +55,43 @@ pub async fn rebuild(
         daybook_projections::find(name).ok_or_else(|| ProjectorError::UnknownProjection(name.to_owned()))?;
     let scratch = schema.scratch("rebuild");
     let mut connection = scratch::lock(store, &scratch).await?;
+    let rebuild =
+        Rebuild { schema, scratch, projection, run: Uuid::now_v7(), position: 0, parked: HashSet::new() };
+    let scratch = rebuild.scratch.clone();
+    let report = run(store, rebuild, &mut connection, &mut progress).await;
+    scratch::unlock(&mut connection, &scratch).await;
+    let report = report?;
+    tracing::info!(%schema, projection = name, position = report.position, parked = report.parked, "rebuilt");
+    Ok(report)
+}
+
+async fn run(
+    store: &EventStore,
+    mut rebuild: Rebuild<'_>,
+    connection: &mut PgConnection,
+    progress: &mut (impl FnMut(i64, i64) + Send),
+) -> Result<RebuildReport, ProjectorError> {
+    let schema = rebuild.schema;
     let mut reading =
         store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
-    let mut rebuild =
-        Rebuild { schema, scratch, projection, run: Uuid::now_v7(), position: 0, parked: HashSet::new() };
-    rebuild.prepare(&mut connection).await?;
+    rebuild.prepare(connection).await?;
 
     let mut reader = Reader::disclosing(schema, store.keys());
     let mut events = reader.after(&mut reading, 0, BATCH).await?;
     let mut head = 0;
     while let Some(last) = events.last().map(|event| event.position) {
         if last > head {
-            head = self::head(&mut connection, schema).await?;
+            head = self::head(connection, schema).await?;
         }
         // PostgreSQL folds one batch while the next is read and decoded.
         let (folded, next) =
-            tokio::join!(rebuild.batch(&mut connection, &events), reader.after(&mut reading, last, BATCH));
+            tokio::join!(rebuild.batch(connection, &events), reader.after(&mut reading, last, BATCH));
         folded?;
         events = next?;
         progress(rebuild.position, head);
     }
-    let report = rebuild.switch_with_retries(&mut connection, &mut reader).await?;
+    let report = rebuild.switch_with_retries(connection, &mut reader).await?;
     progress(report.position, report.position);
-    tracing::info!(%schema, projection = name, position = report.position, parked = report.parked, "rebuilt");
     Ok(report)
 }
 

@@ -6,8 +6,8 @@ use sqlx::{Executor, PgConnection, Postgres, pool::PoolConnection};
 use super::ProjectorError;
 use crate::eventstore::EventStore;
 
-/// A connection of the owner that holds the lock of a scratch schema. It is closed, not given back, so that the
-/// lock cannot outlive the work.
+/// A connection of the owner that holds the lock of a scratch schema, until [`unlock`]. It is closed, not given
+/// back, so that the lock does not outlive work that was broken off either.
 pub(super) async fn lock(
     store: &EventStore,
     scratch: &Schema,
@@ -21,6 +21,17 @@ pub(super) async fn lock(
         .await
         .map_err(ProjectorError::db(attempted))?;
     if free { Ok(connection) } else { Err(ProjectorError::Busy(scratch.to_string())) }
+}
+
+/// Lets the next run begin. Closing the connection does the same, but only some time later.
+pub(super) async fn unlock(connection: &mut PgConnection, scratch: &Schema) {
+    let unlocked = sqlx::query("SELECT pg_advisory_unlock(hashtextextended($1, 0))")
+        .bind(scratch.name())
+        .execute(connection)
+        .await;
+    if let Err(error) = unlocked {
+        tracing::debug!(%scratch, error = &error as &dyn std::error::Error, "left to the connection's end");
+    }
 }
 
 /// Makes empty copies of tables of the live schema in the scratch schema.

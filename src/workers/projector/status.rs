@@ -38,6 +38,9 @@ pub struct ProjectionStatus {
     pub parked: i64,
 }
 
+/// Name, version, position, head, age of the oldest unseen event, status, error, parked events.
+type StatusRow = (String, i32, i64, i64, Option<f64>, Option<String>, Option<String>, i64);
+
 /// The projections of a log; the platform's has none.
 ///
 /// # Errors
@@ -47,21 +50,20 @@ pub async fn status(store: &EventStore, schema: &Schema) -> Result<Vec<Projectio
         return Ok(Vec::new());
     }
     let mut tx = TenantTx::begin(store.database().app(), schema, Access::Read).await?;
-    let rows: Vec<(String, i32, i64, i64, Option<f64>, Option<String>, Option<String>, i64)> =
-        sqlx::query_as(
-            "SELECT w.name, coalesce(c.version, w.version), coalesce(c.position, 0), h.position,
+    let rows: Vec<StatusRow> = sqlx::query_as(
+        "SELECT w.name, coalesce(c.version, w.version), coalesce(c.position, 0), h.position,
                 (SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)::double precision
                  FROM events e WHERE e.position = coalesce(c.position, 0) + 1),
                 c.status, c.error, (SELECT count(*) FROM parked_events p WHERE p.projection = w.name)
          FROM UNNEST($1::text[], $2::integer[]) WITH ORDINALITY AS w (name, version, n)
          CROSS JOIN log_head h LEFT JOIN projection_checkpoints c ON c.name = w.name
          ORDER BY w.n",
-        )
-        .bind(ALL.iter().map(|projection| projection.name()).collect::<Vec<_>>())
-        .bind(ALL.iter().map(|projection| projection.version()).collect::<Vec<_>>())
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(ProjectorError::db("read the projections' status"))?;
+    )
+    .bind(ALL.iter().map(|projection| projection.name()).collect::<Vec<_>>())
+    .bind(ALL.iter().map(|projection| projection.version()).collect::<Vec<_>>())
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(ProjectorError::db("read the projections' status"))?;
     tx.commit().await?;
     Ok(rows
         .into_iter()

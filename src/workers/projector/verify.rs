@@ -75,6 +75,18 @@ pub async fn verify(
 ) -> Result<VerifyReport, ProjectorError> {
     let scratch = schema.scratch("verify");
     let mut connection = scratch::lock(store, &scratch).await?;
+    let report = run(store, schema, &scratch, &mut connection, &mut progress).await;
+    scratch::unlock(&mut connection, &scratch).await;
+    report
+}
+
+async fn run(
+    store: &EventStore,
+    schema: &Schema,
+    scratch: &Schema,
+    connection: &mut PgConnection,
+    progress: &mut (impl FnMut(i64, i64) + Send),
+) -> Result<VerifyReport, ProjectorError> {
     if schema.tenant_id().is_some() {
         catch_up(store, schema).await?;
     }
@@ -100,18 +112,18 @@ pub async fn verify(
 
     let mut cloned: Vec<&str> = tables.iter().map(|(table, _)| *table).collect();
     cloned.push("parked_events");
-    scratch::clone_tables(&mut tx, schema, &scratch, &cloned, true).await?;
+    scratch::clone_tables(&mut tx, schema, scratch, &cloned, true).await?;
     tx.execute(format!("SET LOCAL search_path = {scratch}").as_str())
         .await
         .map_err(ProjectorError::db(attempted))?;
 
     let all = head * if follow.is_empty() { 1 } else { 2 };
     replay_projections(&mut tx, store, schema, &follow, |done| progress(done, all)).await?;
-    replay::inline(&mut tx, store, schema, &scratch, |done| progress(all - head + done, all)).await?;
+    replay::inline(&mut tx, store, schema, scratch, |done| progress(all - head + done, all)).await?;
 
     let mut reports = Vec::with_capacity(tables.len());
     for (table, position) in tables {
-        reports.push(compare(&mut tx, schema, &scratch, table, position).await?);
+        reports.push(compare(&mut tx, schema, scratch, table, position).await?);
     }
     tx.rollback().await.map_err(ProjectorError::db("end a verification"))?;
     Ok(VerifyReport { position: head, tables: reports, outdated })

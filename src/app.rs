@@ -1,0 +1,150 @@
+//! The application: what every handler needs, and the router over all of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::Bytes, middleware::from_fn_with_state};
+use chrono_tz::Tz;
+use daybook_domain::TenantId;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{
+    config::Settings,
+    eventstore::EventStore,
+    http::{self, envelope, problem::Result},
+    tenancy::TenantDirectory,
+};
+
+/// How long it is remembered which tenant a slug names; slugs do not move between tenants.
+const SLUG_FRESH: Duration = Duration::from_millis(500);
+const MAX_SLUGS: usize = 10_000;
+
+/// What every handler needs. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: EventStore,
+    directory: TenantDirectory,
+    settings: Settings,
+    metrics: PrometheusHandle,
+    openapi: OnceLock<Bytes>,
+    slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
+    readiness: tokio::sync::Mutex<Option<(Instant, bool)>>,
+}
+
+impl AppState {
+    /// The application over a store.
+    pub fn new(store: EventStore, directory: TenantDirectory, settings: &Settings) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                directory,
+                settings: settings.clone(),
+                metrics: metrics(),
+                openapi: OnceLock::new(),
+                slugs: Mutex::default(),
+                readiness: tokio::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    /// The event store.
+    pub fn store(&self) -> &EventStore {
+        &self.inner.store
+    }
+
+    /// Tenants and tokens.
+    pub fn directory(&self) -> &TenantDirectory {
+        &self.inner.directory
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The metrics of this process.
+    pub fn metrics(&self) -> &PrometheusHandle {
+        &self.inner.metrics
+    }
+
+    /// The OpenAPI document, as JSON.
+    pub fn openapi(&self) -> Bytes {
+        self.inner.openapi.get().cloned().unwrap_or_default()
+    }
+
+    /// The tenant of a slug.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn tenant_of_slug(&self, slug: &str) -> Result<Option<TenantId>> {
+        let asked = Instant::now();
+        if let Some((at, tenant)) = self.inner.slugs.lock().unwrap_or_else(PoisonError::into_inner).get(slug)
+            && asked.duration_since(*at) < SLUG_FRESH
+        {
+            return Ok(*tenant);
+        }
+        let tenant = self.directory().by_slug(slug).await?.map(|tenant| tenant.id);
+        let mut slugs = self.inner.slugs.lock().unwrap_or_else(PoisonError::into_inner);
+        if slugs.len() >= MAX_SLUGS {
+            slugs.clear();
+        }
+        slugs.insert(slug.to_owned(), (asked, tenant));
+        Ok(tenant)
+    }
+
+    /// A tenant's time zone: the default of its resources.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn tenant_zone(&self, tenant: TenantId) -> Result<Option<Tz>> {
+        let found = self.directory().by_id(tenant).await?;
+        Ok(found.and_then(|tenant| tenant.time_zone.parse().ok()))
+    }
+
+    /// The last answer about readiness and when it was found, for one asker at a time.
+    pub(crate) async fn readiness(&self) -> tokio::sync::MutexGuard<'_, Option<(Instant, bool)>> {
+        self.inner.readiness.lock().await
+    }
+}
+
+/// Every route, under the layer that surrounds each request.
+pub fn router(state: AppState) -> Router {
+    let (routes, openapi) = http::routes().split_for_parts();
+    // A document of strings and numbers always serialises; should it not, the route answers with nothing in it.
+    let document = serde_json::to_vec(&openapi).unwrap_or_default();
+    state.inner.openapi.get_or_init(|| document.into());
+    routes
+        .fallback(envelope::not_found)
+        .method_not_allowed_fallback(envelope::method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), envelope::envelope))
+        .with_state(state)
+}
+
+/// Installs the process's metrics recorder, once; later calls answer with the same handle.
+pub fn metrics() -> PrometheusHandle {
+    const SECONDS: [f64; 14] =
+        [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let builder = PrometheusBuilder::new();
+            // The buckets are a constant that is not empty, which is all that is checked.
+            let builder = builder
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+                .unwrap_or_else(|_| PrometheusBuilder::new());
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+            }
+            handle
+        })
+        .clone()
+}

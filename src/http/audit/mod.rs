@@ -1,0 +1,171 @@
+//! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
+
+pub mod events;
+pub mod stream;
+
+use std::borrow::Cow;
+
+use daybook_projections::log::LogRow;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    cursor::{Cursors, Page},
+    problem::{Problem, Result},
+};
+use crate::{
+    app::AppState,
+    eventstore::{
+        StoreError,
+        leaf::{LEAF_VERSION, leaf_hash},
+    },
+};
+
+/// The routes.
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(events::events)).routes(routes!(stream::stream))
+}
+
+/// An event of the log. Personal values are not in it: the leaf holds commitments to them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEvent<'a> {
+    /// Its position in the log.
+    position: i64,
+    /// Its id.
+    event_id: Uuid,
+    /// What happened (`booking.confirmed`).
+    #[serde(rename = "type")]
+    event_type: Cow<'a, str>,
+    /// The version of its payload's shape.
+    version: u16,
+    /// The type of the aggregate it happened to.
+    aggregate_type: Cow<'a, str>,
+    /// The aggregate it happened to.
+    aggregate_id: Uuid,
+    /// Its place in the aggregate's stream.
+    sequence: i64,
+    /// When it was written.
+    recorded_at: Cow<'a, str>,
+    /// When it happened; the same, except for imported history.
+    occurred_at: Cow<'a, str>,
+    /// Who did it.
+    actor: Cow<'a, str>,
+    /// For whom, while hijacking.
+    on_behalf_of: Option<Cow<'a, str>>,
+    /// The actor's role then.
+    role: Option<Cow<'a, str>>,
+    /// The support mode, when in a support session.
+    support_mode: Option<Cow<'a, str>>,
+    /// Why.
+    reason: Option<Cow<'a, str>>,
+    /// The client's address.
+    ip: Option<Cow<'a, str>>,
+    /// The request it came with.
+    request_id: Option<Uuid>,
+    /// What belongs together.
+    correlation_id: Option<Cow<'a, str>>,
+    /// What caused it.
+    causation_id: Option<Cow<'a, str>>,
+    /// What happened, as it was written then.
+    #[schema(value_type = Object)]
+    payload: &'a RawValue,
+    /// SHA-256 of the leaf (RFC 6962), in hex.
+    leaf_hash: String,
+}
+
+/// A leaf read in place: its text is the answer's, unchanged.
+#[derive(Deserialize)]
+struct LeafText<'a> {
+    #[serde(borrow)]
+    position: Cow<'a, str>,
+    id: Uuid,
+    #[serde(borrow, rename = "type")]
+    event_type: Cow<'a, str>,
+    version: u16,
+    #[serde(borrow)]
+    aggregate_type: Cow<'a, str>,
+    aggregate_id: Uuid,
+    #[serde(borrow)]
+    sequence: Cow<'a, str>,
+    #[serde(borrow)]
+    recorded_at: Cow<'a, str>,
+    #[serde(borrow)]
+    occurred_at: Cow<'a, str>,
+    #[serde(borrow)]
+    actor: Cow<'a, str>,
+    #[serde(borrow, default)]
+    on_behalf_of: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    role: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    support_mode: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    ip: Option<Cow<'a, str>>,
+    #[serde(default)]
+    request_id: Option<Uuid>,
+    #[serde(borrow, default)]
+    correlation_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    causation_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+impl<'a> AuditEvent<'a> {
+    fn read(row: &'a LogRow) -> Result<Self> {
+        let corrupt = |what, source| StoreError::Corrupt { what, position: row.position, source };
+        let Some((&LEAF_VERSION, text)) = row.leaf.split_first() else {
+            return Err(corrupt("a leaf of an unknown version", None).into());
+        };
+        let leaf: LeafText<'a> = serde_json::from_slice(text)
+            .map_err(|error| corrupt("a leaf that is not of its form", Some(error.into())))?;
+        if leaf.position.parse() != Ok(row.position) {
+            return Err(corrupt("a leaf of another position", None).into());
+        }
+        Ok(Self {
+            position: row.position,
+            event_id: leaf.id,
+            event_type: leaf.event_type,
+            version: leaf.version,
+            aggregate_type: leaf.aggregate_type,
+            aggregate_id: leaf.aggregate_id,
+            sequence: leaf.sequence.parse().map_err(|_| corrupt("a leaf without a sequence", None))?,
+            recorded_at: leaf.recorded_at,
+            occurred_at: leaf.occurred_at,
+            actor: leaf.actor,
+            on_behalf_of: leaf.on_behalf_of,
+            role: leaf.role,
+            support_mode: leaf.support_mode,
+            reason: leaf.reason,
+            ip: leaf.ip,
+            request_id: leaf.request_id,
+            correlation_id: leaf.correlation_id,
+            causation_id: leaf.causation_id,
+            payload: leaf.payload,
+            leaf_hash: hex::encode(leaf_hash(&row.leaf)),
+        })
+    }
+}
+
+/// A page of events, by position.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditPage<'a> {
+    items: Vec<AuditEvent<'a>>,
+    next_cursor: Option<String>,
+}
+
+impl<'a> AuditPage<'a> {
+    fn new(rows: &'a mut Vec<LogRow>, page: &Page, cursors: &Cursors<'_>) -> Result<Self> {
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = rows.last().filter(|_| more).and_then(|last| cursors.encode(&last.position));
+        let items = rows.iter().map(AuditEvent::read).collect::<Result<_, Problem>>()?;
+        Ok(Self { items, next_cursor })
+    }
+}

@@ -1,0 +1,39 @@
+//! `POST /bookings/{id}/reject`
+
+use axum::{extract::State, response::Response};
+use daybook_domain::{BookingId, booking::BookingCommand};
+
+use super::{BookingBody, run};
+use crate::{
+    app::AppState,
+    http::{
+        ReasonOnly,
+        context::CommandContext,
+        json::OptionalJson,
+        path::Id,
+        problem::{ProblemBody, Result},
+    },
+};
+
+/// Turn a pending booking down.
+#[utoipa::path(
+    post, path = "/api/v1/bookings/{id}/reject", tag = "bookings", operation_id = "reject_booking",
+    params(
+        ("id" = Uuid, Path),
+        ("If-Match" = Option<String>, Header, description = "The version it is meant for"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Repeats are answered, not done again"),
+    ),
+    request_body(content = Option<ReasonOnly>),
+    responses(
+        (status = 200, body = BookingBody),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn reject(
+    State(state): State<AppState>,
+    context: CommandContext,
+    Id(id): Id<BookingId>,
+    OptionalJson { value, hash }: OptionalJson<ReasonOnly>,
+) -> Result<Response> {
+    run(&state, context, id, BookingCommand::Reject, value.reason, hash).await
+}

@@ -1,0 +1,129 @@
+//! Customers: people who book. Their values are personal, and are answered only to callers of their tenant.
+
+pub mod archive;
+pub mod create;
+pub mod get;
+pub mod list;
+pub mod update;
+
+use chrono::{DateTime, Utc};
+use daybook_domain::{
+    customer::{Customer, CustomerCommand},
+    registry::Registered as _,
+    text::{Email, Name, Phone},
+};
+use daybook_projections::customers::CustomerRow;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    problem::Result,
+    respond::{subject, wrong_type},
+};
+use crate::{app::AppState, eventstore::Committed};
+
+/// The routes.
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list::list, create::create)).routes(routes!(
+        get::get,
+        update::update,
+        archive::archive
+    ))
+}
+
+/// A customer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Customer)]
+pub struct CustomerBody {
+    /// Their id.
+    pub id: Uuid,
+    /// Their name; null once erased.
+    pub name: Option<String>,
+    /// Their e-mail address.
+    pub email: Option<String>,
+    /// Their telephone number.
+    pub phone: Option<String>,
+    /// Whether they take no more bookings.
+    pub archived: bool,
+    /// The version, as in `ETag`.
+    pub version: i64,
+    /// When they were registered; in reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<DateTime<Utc>>,
+    /// When the record last changed; in reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<DateTime<Utc>>,
+}
+
+/// Who a person is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// Their name.
+    pub name: String,
+    /// Their e-mail address.
+    pub email: Option<String>,
+    /// Their telephone number.
+    pub phone: Option<String>,
+}
+
+impl Person {
+    /// The command that registers them; `within` is where in the request they stand.
+    ///
+    /// # Errors
+    /// `validation_failed` at the field that is wrong.
+    pub fn register(&self, within: &str) -> Result<CustomerCommand> {
+        let at = |field: &str| format!("{within}/{field}");
+        Ok(CustomerCommand::Register {
+            name: Name::new(&self.name, &at("name"))?,
+            email: self.email.as_deref().map(|text| Email::new(text, &at("email"))).transpose()?,
+            phone: self.phone.as_deref().map(|text| Phone::new(text, &at("phone"))).transpose()?,
+        })
+    }
+}
+
+impl From<CustomerRow> for CustomerBody {
+    fn from(row: CustomerRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            email: row.email,
+            phone: row.phone,
+            archived: row.archived,
+            version: row.version,
+            created_at: Some(row.created_at),
+            updated_at: Some(row.updated_at),
+        }
+    }
+}
+
+impl CustomerBody {
+    /// The customer as a command left them.
+    ///
+    /// # Errors
+    /// When the command was for something else.
+    pub fn of(committed: &Committed) -> Result<Self> {
+        let changed = subject(committed)?;
+        let customer = Customer::of(&changed.state).ok_or_else(wrong_type)?;
+        Ok(Self {
+            id: changed.id,
+            name: customer.name.expose().map(|name| name.as_str().to_owned()),
+            email: customer
+                .email
+                .as_ref()
+                .and_then(|email| email.expose())
+                .map(|email| email.as_str().to_owned()),
+            phone: customer
+                .phone
+                .as_ref()
+                .and_then(|phone| phone.expose())
+                .map(|phone| phone.as_str().to_owned()),
+            archived: customer.archived,
+            version: changed.sequence,
+            created_at: None,
+            updated_at: None,
+        })
+    }
+}

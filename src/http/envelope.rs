@@ -1,0 +1,102 @@
+//! What surrounds every request, in one layer: its id, its time limit, panics, problems, headers, metrics.
+
+use std::{panic::AssertUnwindSafe, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Method};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    context::RequestId,
+    headers::{X_REQUEST_ID, secure},
+    problem::{Code, Problem},
+    respond::Surprise,
+};
+use crate::app::AppState;
+
+/// Runs a request.
+pub async fn envelope(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = Uuid::now_v7();
+    request.extensions_mut().insert(RequestId(id));
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = method_name(request.method());
+
+    let outcome =
+        timeout(state.settings().request_timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
+    let mut response = match outcome {
+        Ok(Ok(response)) => response,
+        // The panic's own message is already in the log, by the panic hook.
+        Ok(Err(_)) => Problem::internal(Surprise("the handler panicked")).into_response(),
+        Err(_) => Problem::unavailable("The request took too long.").into_response(),
+    };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let rendered = problem.render(id);
+        // What the router added stays (Allow on a 405); the rest is the problem's.
+        let mut headers = std::mem::take(response.headers_mut());
+        headers.remove(http::header::CONTENT_LENGTH);
+        response = rendered;
+        for (name, value) in headers {
+            if let Some(name) = name {
+                response.headers_mut().entry(name).or_insert(value);
+            }
+        }
+    }
+    let headers = response.headers_mut();
+    secure(headers);
+    let mut buffer = Uuid::encode_buffer();
+    if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer)) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+
+    let status = response.status();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let elapsed = started.elapsed();
+    metrics::histogram!(
+        "daybook_http_request_duration_seconds",
+        "method" => method, "route" => route.to_owned(), "status" => status_class(status.as_u16())
+    )
+    .record(elapsed.as_secs_f64());
+    tracing::debug!(request_id = %id, method, route, status = status.as_u16(), ?elapsed, "answered");
+    response
+}
+
+/// 404 for what is no route.
+pub async fn not_found() -> Problem {
+    Problem::not_found()
+}
+
+/// 405 for a route without the method.
+pub async fn method_not_allowed() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "This route has no such method.")
+}
+
+/// Only known methods become labels: a client could make up any number of others.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}

@@ -1,0 +1,39 @@
+//! `GET /offerings/{id}`
+
+use axum::{extract::State, response::Response};
+use daybook_projections::offerings;
+use uuid::Uuid;
+
+use super::OfferingBody;
+use crate::{
+    app::AppState,
+    http::{
+        context::CallContext,
+        path::Id,
+        position::{self, MinPosition},
+        problem::{Problem, ProblemBody, Result},
+        respond,
+    },
+};
+
+/// Get an offering.
+#[utoipa::path(
+    get, path = "/api/v1/offerings/{id}", tag = "offerings", operation_id = "get_offering",
+    params(("id" = Uuid, Path), ("X-Min-Position" = Option<i64>, Header, description = "The position to have seen")),
+    responses(
+        (status = 200, body = OfferingBody),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn get(
+    State(state): State<AppState>,
+    call: CallContext,
+    min: MinPosition,
+    Id(id): Id<Uuid>,
+) -> Result<Response> {
+    let mut tx = position::read(&state, &call, min).await?;
+    let row = offerings::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
+    drop(tx);
+    let version = row.version;
+    respond::versioned(&OfferingBody::from_row(row)?, version)
+}

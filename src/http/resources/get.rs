@@ -1,0 +1,39 @@
+//! `GET /resources/{id}`
+
+use axum::{extract::State, response::Response};
+use daybook_projections::resources;
+use uuid::Uuid;
+
+use super::ResourceBody;
+use crate::{
+    app::AppState,
+    http::{
+        context::CallContext,
+        path::Id,
+        position::{self, MinPosition},
+        problem::{Problem, ProblemBody, Result},
+        respond,
+    },
+};
+
+/// Get a resource.
+#[utoipa::path(
+    get, path = "/api/v1/resources/{id}", tag = "resources", operation_id = "get_resource",
+    params(("id" = Uuid, Path), ("X-Min-Position" = Option<i64>, Header, description = "The position to have seen")),
+    responses(
+        (status = 200, body = ResourceBody),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn get(
+    State(state): State<AppState>,
+    call: CallContext,
+    min: MinPosition,
+    Id(id): Id<Uuid>,
+) -> Result<Response> {
+    let mut tx = position::read(&state, &call, min).await?;
+    let row = resources::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
+    drop(tx);
+    let version = row.version;
+    respond::versioned(&ResourceBody::from(row), version)
+}

@@ -1,0 +1,94 @@
+//! Answers to commands and reads, with the headers the contract gives each.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::{
+    etag::etag,
+    headers::{IDEMPOTENT_REPLAYED, X_LOG_POSITION},
+    problem::{Problem, Result},
+};
+use crate::eventstore::{Changed, Committed};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A JSON body.
+///
+/// # Errors
+/// `internal` when it does not serialise.
+pub fn json<T: Serialize>(body: &T) -> Result<Response> {
+    let bytes = serde_json::to_vec(body).map_err(Problem::internal)?;
+    Ok(([(header::CONTENT_TYPE, JSON)], bytes).into_response())
+}
+
+/// A JSON body of one aggregate, with its version as `ETag`.
+///
+/// # Errors
+/// `internal` when it does not serialise.
+pub fn versioned<T: Serialize>(body: &T, version: i64) -> Result<Response> {
+    let mut response = json(body)?;
+    response.headers_mut().insert(header::ETAG, etag(version));
+    Ok(response)
+}
+
+/// The aggregate that the last command of a unit was for.
+///
+/// # Errors
+/// `internal` when the unit was empty.
+pub fn subject(committed: &Committed) -> Result<&Changed> {
+    committed.changed.last().ok_or_else(|| Problem::internal(Surprise("a unit changed nothing it was for")))
+}
+
+/// 201 with where it is and what it is.
+///
+/// # Errors
+/// `internal` when the body does not serialise.
+pub fn created<T: Serialize>(committed: &Committed, collection: &str, body: &T) -> Result<Response> {
+    let changed = subject(committed)?;
+    let mut response = done(committed, body)?;
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/{collection}/{}", changed.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// 200 with what it is now.
+///
+/// # Errors
+/// `internal` when the body does not serialise.
+pub fn done<T: Serialize>(committed: &Committed, body: &T) -> Result<Response> {
+    let mut response = versioned(body, subject(committed)?.sequence)?;
+    command_headers(&mut response, committed);
+    Ok(response)
+}
+
+/// 204: it is gone from use.
+///
+/// # Errors
+/// `internal` when the unit was empty.
+pub fn archived(committed: &Committed) -> Result<Response> {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().insert(header::ETAG, etag(subject(committed)?.sequence));
+    command_headers(&mut response, committed);
+    Ok(response)
+}
+
+fn command_headers(response: &mut Response, committed: &Committed) {
+    let headers = response.headers_mut();
+    headers.insert(X_LOG_POSITION, HeaderValue::from(committed.last_position));
+    if committed.replayed {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+}
+
+/// Something that our own code excludes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Surprise(pub &'static str);
+
+/// The state of an aggregate that is of another type than its command: our own code excludes it.
+pub fn wrong_type() -> Problem {
+    Problem::internal(Surprise("a command answered with another type of aggregate"))
+}

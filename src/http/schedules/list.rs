@@ -1,0 +1,67 @@
+//! `GET /schedules`
+
+use axum::{extract::State, response::Response};
+use daybook_projections::schedules::{self, ScheduleFilter};
+use uuid::Uuid;
+
+use super::ScheduleBody;
+use crate::{
+    app::AppState,
+    http::{
+        context::CallContext,
+        cursor::{Cursors, Listing, Page},
+        position::{self, MinPosition},
+        problem::{ProblemBody, Result},
+        query::{FromParams, Params, Query},
+        respond,
+    },
+};
+
+/// Which schedules, and which page of them.
+#[derive(Debug)]
+pub struct List {
+    filter: ScheduleFilter,
+    page: Page,
+}
+
+impl FromParams for List {
+    fn from_params(params: &mut Params<'_>) -> Result<Self> {
+        let page = Page::take(params)?;
+        let filter = ScheduleFilter {
+            archived: params.optional("archived")?,
+            resource_id: params.optional("resource_id")?,
+        };
+        Ok(Self { filter, page })
+    }
+}
+
+/// List schedules, oldest first.
+#[utoipa::path(
+    get, path = "/api/v1/schedules", tag = "schedules", operation_id = "list_schedules",
+    params(
+        ("archived" = Option<bool>, Query, description = "Only archived ones, or only those in use"),
+        ("resource_id" = Option<Uuid>, Query, description = "Only those of this resource"),
+        ("limit" = Option<i64>, Query, description = "1 to 200, 50 if left out"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("X-Min-Position" = Option<i64>, Header, description = "The position to have seen"),
+    ),
+    responses(
+        (status = 200, body = Listing<ScheduleBody>),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(state): State<AppState>,
+    call: CallContext,
+    min: MinPosition,
+    Query(List { filter, page }): Query<List>,
+) -> Result<Response> {
+    let scope = format!("schedules {filter:?}");
+    let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
+    let after: Option<Uuid> = cursors.decode(&page)?;
+    let mut tx = position::read(&state, &call, min).await?;
+    let rows = schedules::list(&mut tx, &filter, after, page.fetch()).await?;
+    drop(tx);
+    let listing = cursors.page(&page, rows, |row| row.id, ScheduleBody::from_row);
+    respond::json(&listing.transpose()?)
+}

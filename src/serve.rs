@@ -1,0 +1,135 @@
+//! The accept loop: `axum::serve` knows no header timeout, so connections are driven here.
+
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tower::Service as _;
+
+use crate::{app::AppState, http::context::Peer};
+
+/// Bounds of the accept loop.
+#[derive(Clone, Debug)]
+pub struct ServeLimits {
+    /// The most connections at once; more wait to be accepted.
+    pub max_connections: usize,
+    /// How long a client may take to send a request's head, which also ends idle connections.
+    pub header_timeout: Duration,
+    /// How long requests in flight may take once the server stops.
+    pub grace: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 8_192,
+            header_timeout: Duration::from_secs(10),
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves with the limits of the settings. See [`serve_with`].
+///
+/// # Errors
+/// None today: failures to accept are logged and waited out.
+pub async fn serve(
+    listener: TcpListener,
+    state: AppState,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let limits = ServeLimits { header_timeout: state.settings().header_timeout, ..ServeLimits::default() };
+    serve_with(listener, state, limits, shutdown).await
+}
+
+/// Serves until `shutdown` is done: then accepts no more, lets requests in flight finish within the grace time,
+/// and ends the writer lanes once what they have queued is durable.
+///
+/// # Errors
+/// None today: failures to accept are logged and waited out.
+pub async fn serve_with(
+    listener: TcpListener,
+    state: AppState,
+    limits: ServeLimits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let router = crate::app::router(state.clone());
+    let graceful = GracefulShutdown::new();
+    let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let mut connections = JoinSet::new();
+    let mut upkeep = interval(Duration::from_secs(5));
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            // Histograms keep every sample until they are drained.
+            _ = upkeep.tick() => state.metrics().run_upkeep(),
+            Some(_) = connections.join_next() => {}
+            accepted = accept(&listener, &permits) => match accepted {
+                Ok((stream, peer, permit)) => {
+                    let service = router.clone();
+                    connections.spawn(connection(stream, peer, permit, service, limits.header_timeout, graceful.watcher()));
+                }
+                Err(error) => {
+                    // Out of file descriptors, usually; a pause lets some be closed.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    if timeout(limits.grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests in flight did not finish in time");
+    }
+    connections.shutdown().await;
+    state.store().shutdown().await;
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, Peer(peer), permit))
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    _permit: OwnedSemaphorePermit,
+    router: Router,
+    header_timeout: Duration,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    // Small answers must not wait for acknowledgements.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        // A router is always ready.
+        router.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(64 * 1024)
+        .keep_alive(true)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
