@@ -1,15 +1,19 @@
 //! Group commit and idempotency keys: what one command does never shows in another's answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use daybook::eventstore::{Command, Committed, StoreError, Unit};
 use daybook_domain::{BookingId, DomainError, booking::BookingCommand};
 use futures_util::future::join_all;
-use sqlx::{Connection as _, PgConnection};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::support::site::{Site, assert_no_double_booking, by, keyed, new_tenant, took, wait_until_blocked};
+use crate::support::{
+    app::{Answer, TestApp, TestTenant, id, read},
+    site::{Site, assert_no_double_booking, by, keyed, new_tenant, took, wait_until_blocked},
+};
 
 type Waiting = oneshot::Receiver<Result<Committed, StoreError>>;
 
@@ -257,4 +261,181 @@ async fn a_shutdown_answers_what_is_queued_and_takes_no_more() {
         answer.unwrap().await.unwrap().unwrap();
     }
     assert!(site.assert_gap_free().await >= before + 30);
+}
+
+/// The same over HTTP.
+mod over_http {
+    use super::*;
+
+    struct Shop {
+        app: TestApp,
+        tenant: TestTenant,
+        unit: Uuid,
+        offering: Uuid,
+        customer: Uuid,
+    }
+
+    impl Shop {
+        async fn open() -> Self {
+            let app = TestApp::start().await;
+            let tenant = app.tenant("shop").await;
+            let unit = app.resource(&tenant, "Cabin", 1).await;
+            let offering = app.nights_offering(&tenant, &[unit]).await;
+            let customer = app.customer(&tenant, "Ada").await;
+            Self { app, tenant, unit, offering, customer }
+        }
+
+        fn stay(&self, check_in: &str, check_out: &str) -> Value {
+            TestApp::stay(self.offering, self.customer, check_in, check_out)
+        }
+
+        async fn keyed(&self, path: &str, key: &str, body: &Value) -> Answer {
+            self.app.post_keyed(&self.tenant, path, key, body).await
+        }
+    }
+
+    fn is_replay(answer: &Answer) -> bool {
+        answer.header("idempotent-replayed") == Some("true")
+    }
+
+    #[tokio::test]
+    async fn a_repeated_request_gets_the_same_answer_though_the_world_moved_on() {
+        let shop = Shop::open().await;
+        let body = shop.stay("2031-05-01", "2031-05-03");
+        let first = shop.keyed("/bookings", "one", &body).await.expect(201);
+        let lost = shop.keyed("/bookings", "two", &body).await.expect_problem(409, "slot_taken");
+        assert!(!is_replay(&first) && !is_replay(&lost));
+        let cancel = format!("/bookings/{}/cancel", id(&first));
+        let cancelled = shop.keyed(&cancel, "one", &json!({})).await.expect(200);
+        let head = shop.app.head(&shop.tenant).await;
+
+        let again = shop.keyed("/bookings", "one", &body).await.expect(201);
+        assert!(is_replay(&again));
+        assert_eq!(again.body, first.body, "confirmed, as it was then");
+        for header in ["etag", "x-log-position", "location", "content-type"] {
+            assert_eq!(again.header(header), first.header(header), "{header}");
+        }
+        let refused = shop.keyed("/bookings", "two", &body).await.expect_problem(409, "slot_taken");
+        assert!(is_replay(&refused), "also now that the slot is free");
+        let again = shop.keyed(&cancel, "one", &json!({})).await.expect(200);
+        assert!(is_replay(&again));
+        assert_eq!(again.body, cancelled.body);
+        assert_eq!(shop.app.head(&shop.tenant).await, head);
+        // Another node knows as well.
+        let node = shop.app.second_node().await;
+        let there = node.post_keyed(&shop.tenant, "/bookings", "one", &body).await.expect(201);
+        assert!(is_replay(&there));
+        assert_eq!(there.body, first.body);
+        node.shut_down().await;
+        shop.app.shut_down().await;
+    }
+
+    #[tokio::test]
+    async fn a_key_is_of_one_body_one_route_and_one_caller() {
+        let shop = Shop::open().await;
+        let body = shop.stay("2031-05-01", "2031-05-03");
+        shop.keyed("/bookings", "key", &body).await.expect(201);
+        let head = shop.app.head(&shop.tenant).await;
+        let other = shop.stay("2031-06-01", "2031-06-03");
+        shop.keyed("/bookings", "key", &other).await.expect_problem(422, "idempotency_key_reused");
+        assert_eq!(shop.app.head(&shop.tenant).await, head);
+        assert!(!is_replay(&shop.keyed("/customers", "key", &json!({"name": "Grace"})).await.expect(201)));
+        let tenant = shop.app.tenant("other").await;
+        let theirs =
+            shop.app.post_keyed(&tenant, "/customers", "key", &json!({"name": "Eve"})).await.expect(201);
+        assert!(!is_replay(&theirs));
+        shop.app.shut_down().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_in_flight_is_a_conflict() {
+        let shop = Arc::new(Shop::open().await);
+        let head = hold_head(&shop).await;
+        let body = shop.stay("2031-05-01", "2031-05-03");
+        let first = tokio::spawn({
+            let (shop, body) = (shop.clone(), body.clone());
+            async move { shop.keyed("/bookings", "key", &body).await }
+        });
+        wait_until_blocked(shop.app.store.database().owner(), 1).await;
+        let second = shop.keyed("/bookings", "key", &body).await.expect_problem(409, "idempotency_in_flight");
+        assert!(second.header("retry-after").is_some());
+        release(head).await;
+        let first = first.await.unwrap().expect(201);
+        assert_eq!(shop.keyed("/bookings", "key", &body).await.expect(201).body, first.body);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_hangs_up_does_not_undo_its_command() {
+        let shop = Shop::open().await;
+        let before = shop.app.head(&shop.tenant).await;
+        let head = hold_head(&shop).await;
+        let body = shop.stay("2031-05-01", "2031-05-03");
+        let asked = shop.keyed("/bookings", "key", &body);
+        tokio::select! {
+            _ = asked => panic!("it cannot be answered yet"),
+            () = wait_until_blocked(shop.app.store.database().owner(), 1) => {}
+        }
+        release(head).await;
+        // Its connection is closed by now. The same key waits for what the lane decides, and finds it.
+        let found = loop {
+            let again = shop.keyed("/bookings", "key", &body).await;
+            if again.body["code"] != "idempotency_in_flight" {
+                break again.expect(201);
+            }
+        };
+        assert!(is_replay(&found));
+        assert_eq!(shop.app.head(&shop.tenant).await, before + 1);
+        shop.app.shut_down().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_stops_answers_what_it_has_accepted() {
+        let Shop { app, tenant, unit, customer, .. } = Shop::open().await;
+        let offering = app.nights_offering(&tenant, &[unit]).await;
+        let app = Arc::new(app);
+        let second = app.second_node().await;
+        let mut head = PgConnection::connect_with(&app.db.owner_options).await.unwrap();
+        let lock = tenant.schema().sql("BEGIN; SELECT 1 FROM {s}.log_head FOR UPDATE");
+        head.execute(lock.as_str()).await.unwrap();
+        let mut asked = tokio::task::JoinSet::new();
+        for n in 1..20 {
+            let request = second
+                .client
+                .post(format!("http://{}/api/v1/bookings", second.address))
+                .bearer_auth(&tenant.token)
+                .json(&TestApp::stay(
+                    offering,
+                    customer,
+                    &format!("2031-05-{n:02}"),
+                    &format!("2031-05-{:02}", n + 1),
+                ));
+            asked.spawn(read(request));
+        }
+        wait_until_blocked(app.store.database().owner(), 1).await;
+        // Every request is with the server, as each holds a connection that it has read from.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (client, address) = (second.client.clone(), second.address);
+        let stopped = tokio::spawn(second.shut_down());
+        while client.get(format!("http://{address}/healthz")).send().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!stopped.is_finished());
+        head.execute("COMMIT").await.unwrap();
+        while let Some(answer) = asked.join_next().await {
+            answer.unwrap().expect(201);
+        }
+        stopped.await.unwrap();
+        app.assert_gap_free(&tenant).await;
+    }
+
+    async fn hold_head(shop: &Shop) -> PgConnection {
+        let mut connection = PgConnection::connect_with(&shop.app.db.owner_options).await.unwrap();
+        let lock = shop.tenant.schema().sql("BEGIN; SELECT 1 FROM {s}.log_head FOR UPDATE");
+        connection.execute(lock.as_str()).await.unwrap();
+        connection
+    }
+
+    async fn release(mut connection: PgConnection) {
+        connection.execute("COMMIT").await.unwrap();
+    }
 }

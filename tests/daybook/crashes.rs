@@ -3,11 +3,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
-    io::{BufRead as _, BufReader},
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -18,13 +13,15 @@ use daybook::{
     tenancy::Schema,
 };
 use daybook_domain::TenantId;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
-use crate::support::site::{Dice, assert_gap_free, assert_no_double_booking, day};
+use crate::support::{
+    process::Host,
+    site::{Dice, assert_gap_free, assert_no_double_booking, day},
+};
 
 const ROUNDS: u32 = 20;
 const CLIENTS: u64 = 6;
@@ -34,12 +31,9 @@ const DAYS: u64 = 400;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_kill_9_and_what_was_not_can_be_repeated() {
     let mut dice = Dice::from_env("what_was_acknowledged_survives_kill_9_and_what_was_not_can_be_repeated");
-    let host = Host::new();
+    let host = Host::embedded();
     let mut server = host.serve();
-    let tenant: Value = serde_json::from_slice(
-        &host.run(&["tenant", "create", "crash", "--name", "Crash", "--json"]).stdout,
-    )
-    .unwrap();
+    let tenant = host.json(&["tenant", "create", "crash", "--name", "Crash", "--json"]);
     let world = World::new(&host, &server.address, tenant["token"].as_str().unwrap()).await;
 
     let mut clients = JoinSet::new();
@@ -55,8 +49,7 @@ async fn what_was_acknowledged_survives_kill_9_and_what_was_not_can_be_repeated(
             host.kill_postgres();
         }
         if kill_server {
-            server.child.kill().unwrap();
-            server.child.wait().unwrap();
+            server.kill();
             server = host.serve();
             world.address.send_replace(server.address.clone());
         }
@@ -72,8 +65,7 @@ async fn what_was_acknowledged_survives_kill_9_and_what_was_not_can_be_repeated(
     repeat_all(&world, &answered).await;
     let tenant = TenantId(tenant["tenant_id"].as_str().unwrap().parse().unwrap());
     verify(&host, &Schema::tenant(tenant), &answered).await;
-    let verified = host.run(&["projections", "verify", "--tenant", "crash"]);
-    println!("{}", String::from_utf8_lossy(&verified.stdout));
+    println!("{}", host.run(&["projections", "verify", "--tenant", "crash"]));
     server.terminate();
 }
 
@@ -134,100 +126,6 @@ async fn verify(host: &Host, schema: &Schema, answered: &[Answered]) {
     }
     assert!(answered.iter().any(|it| it.status == 409), "nothing was refused");
     owner.close().await;
-}
-
-/// A data directory, and the processes over it.
-struct Host {
-    data: PathBuf,
-    _directory: tempfile::TempDir,
-}
-
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Host {
-    /// On a real disk: /dev/shm keeps what fsync would lose.
-    fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("daybook-crash").tempdir_in("/var/tmp").unwrap();
-        // As root, PostgreSQL runs as another user, who has to get through.
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Self { data: directory.path().join("data"), _directory: directory }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
-        command
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(&self.data)
-            .env_remove("DATABASE_URL")
-            .env_remove("DAYBOOK_ADMIN_DATABASE_URL")
-            .current_dir(self.data.parent().unwrap());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        output
-    }
-
-    fn serve(&self) -> Server {
-        let log = self.data.with_file_name("server.log");
-        let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let mut child = self
-            .command(&["serve", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("no server: {}", self.log())).unwrap();
-            if let Some((_, address)) = line.split_once("listening on ") {
-                break address.to_owned();
-            }
-        };
-        // Whatever else it says must not block it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Server { child, address }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.data.with_file_name("server.log")).unwrap_or_default()
-    }
-
-    fn kill_postgres(&self) {
-        let file = fs::read_to_string(self.data.join("pg/postmaster.pid")).unwrap_or_default();
-        if let Some(pid) = file.lines().next().and_then(|line| Pid::from_raw(line.trim().parse().ok()?)) {
-            // It may be gone already: then it is being started again.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-}
-
-impl Server {
-    fn terminate(mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success(), "a server that is told to stop stops well");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Only on a failure is it still there; its PostgreSQL then ends with its directory.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-            let _ = self.child.wait();
-        }
-    }
 }
 
 /// A command as a client repeats it until it is answered.
@@ -325,11 +223,10 @@ impl World {
             if let Ok(response) = request.send().await {
                 let status = response.status().as_u16();
                 let replayed = response.headers().contains_key("Idempotent-Replayed");
-                if let Ok(body) = response.json::<Value>().await {
-                    if status < 500 && body["code"] != "idempotency_in_flight" {
-                        assert!([200, 201, 409].contains(&status), "{command:?}: {body}");
-                        return Answered { command: command.clone(), status, body, replayed };
-                    }
+                let body: Value = response.json().await.unwrap_or_default();
+                if status < 500 && body.is_object() && body["code"] != "idempotency_in_flight" {
+                    assert!([200, 201, 409].contains(&status), "{command:?}: {body}");
+                    return Answered { command: command.clone(), status, body, replayed };
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

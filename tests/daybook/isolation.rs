@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use daybook::tenancy::{Access, Schema, TenantTx, database::PoolSettings};
 use daybook_domain::tenant::TenantCommand;
+use reqwest::Method;
 use secrecy::ExposeSecret as _;
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
+use uuid::Uuid;
 
 use crate::support::{
+    app::{TestApp, id, read},
     cluster::cluster,
     site::{Dice, Site, by, new_tenant},
 };
@@ -255,4 +259,85 @@ async fn without_the_database_nobody_is_known() {
     site.store.database().close().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(site.directory.resolve_token(token).await.is_err(), "an answer that cannot be checked is none");
+}
+
+/// Every route that takes an id, with the ids of another tenant: 404, and nothing happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tenants_ids_are_not_found_on_any_route() {
+    let app = TestApp::start().await;
+    let (owner, stranger) = (app.tenant("owner").await, app.tenant("stranger").await);
+    let resource = app.resource(&owner, "Cabin", 1).await;
+    let offering = app.nights_offering(&owner, &[resource]).await;
+    let customer = app.customer(&owner, "Ada").await;
+    let body = TestApp::stay(offering, customer, "2031-05-01", "2031-05-03");
+    let booking = id(&app.post(&owner, "/bookings", &body).await.expect(201));
+    let schedule = json!({"name": "Hours", "resource_ids": [resource], "weekly": []});
+    let schedule = id(&app.post(&owner, "/schedules", &schedule).await.expect(201));
+    let heads = (app.head(&owner).await, app.head(&stranger).await);
+
+    let document = read(app.client.get(format!("http://{}/api/schema/", app.address))).await.expect(200);
+    let mut routes = 0;
+    for (path, methods) in document.body["paths"].as_object().unwrap() {
+        let Some(route) = path.strip_prefix("/api/v1").filter(|path| path.contains("{id}")) else { continue };
+        let theirs = match route.split('/').nth(1).unwrap() {
+            "resources" => resource,
+            "offerings" => offering,
+            "customers" => customer,
+            "schedules" => schedule,
+            "bookings" | "audit" => booking,
+            other => panic!("say which ids /{other} takes"),
+        };
+        for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let body = match (method.as_str(), route.rsplit('/').next().unwrap()) {
+                ("GET" | "DELETE", _) => None,
+                (_, "reschedule") => Some(json!({"check_in": "2031-07-01", "check_out": "2031-07-02"})),
+                (_, "reassign") => Some(json!({"unit": 1})),
+                ("PATCH", _) => Some(json!({"name": "Mine"})),
+                (_, _) => Some(json!({})),
+            };
+            for tag in ["*", "\"1\""] {
+                let path = route.replace("{id}", &theirs.to_string()).replace("{type}", "booking");
+                let headers = [("If-Match", tag)];
+                let found = app.request(&stranger, method.clone(), &path, &headers, body.as_ref()).await;
+                let found = found.expect_problem(404, "not_found");
+                let absent = route.replace("{id}", &Uuid::now_v7().to_string()).replace("{type}", "booking");
+                let mut absent =
+                    app.request(&stranger, method.clone(), &absent, &headers, body.as_ref()).await;
+                absent.body["request_id"] = found.body["request_id"].clone();
+                assert_eq!(found.body, absent.body, "{method} {route} tells a foreign id from none");
+                routes += 1;
+            }
+        }
+    }
+    assert!(routes >= 2 * 22, "{routes}");
+    for query in [
+        format!("/availability?resource_id={resource}&from=2031-05-01&to=2031-05-03"),
+        format!("/availability?offering_id={offering}&from=2031-05-01&to=2031-05-03"),
+        format!("/availability/explain?resource_id={resource}&from=2031-05-01&to=2031-05-03"),
+    ] {
+        app.get(&stranger, &query).await.expect_problem(404, "not_found");
+        app.get(&owner, &query).await.expect(200);
+    }
+    for list in [format!("/bookings?customer_id={customer}"), format!("/audit/events?aggregate={booking}")] {
+        assert_eq!(app.get(&stranger, &list).await.expect(200).body["items"], json!([]));
+    }
+    assert_eq!((app.head(&owner).await, app.head(&stranger).await), heads);
+    app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deactivated_tenant_is_refused_over_http_and_others_are_not() {
+    let app = TestApp::start().await;
+    let (off, on) = (app.tenant("off").await, app.tenant("on").await);
+    app.get(&off, "/bookings").await.expect(200);
+    app.admin.command(off.id, TenantCommand::Deactivate, &by("test")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    app.get(&off, "/bookings").await.expect_problem(401, "unauthenticated");
+    app.post(&off, "/customers", &json!({"name": "Ada"})).await.expect_problem(401, "unauthenticated");
+    app.get(&on, "/bookings").await.expect(200);
+    for (tenant, active) in [(&off, false), (&on, true)] {
+        assert_eq!(app.directory.by_slug(&tenant.slug).await.unwrap().unwrap().active, active);
+    }
+    app.shut_down().await;
 }

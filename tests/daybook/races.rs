@@ -8,10 +8,14 @@ use daybook::{
     tenancy::{Access, TenantTx},
 };
 use futures_util::future::join_all;
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::support::site::{Dice, Site, assert_no_double_booking, by, took, wait_until_blocked};
+use crate::support::{
+    app::{TestApp, TestTenant},
+    site::{Dice, Site, assert_no_double_booking, by, day, took, wait_until_blocked},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_commands_race_for_one_unit_and_one_wins() {
@@ -64,6 +68,73 @@ async fn stays_that_each_overlap_the_next_by_a_night_never_share_one() {
     let free = (0..64_usize).find(|n| taken.iter().all(|other| other.abs_diff(*n) >= 2));
     assert_eq!(free, None, "refused though nothing was in its way");
     assert_no_double_booking(site.owner(), &site.schema).await;
+}
+
+/// Sixty-four clients over HTTP, in turn on each node.
+async fn sixty_four(nodes: &[&TestApp], tenant: &TestTenant, body: impl Fn(usize) -> Value) -> Taken {
+    let answers = join_all((0..64).map(|n| {
+        let body = body(n);
+        async move { nodes[n % nodes.len()].post(tenant, "/bookings", &body).await }
+    }))
+    .await;
+    let mut all = Taken { clients: Vec::new(), alternatives: Vec::new() };
+    for (n, answer) in answers.into_iter().enumerate() {
+        if answer.status == 201 {
+            all.clients.push(n);
+        } else {
+            let lost = answer.expect_problem(409, "slot_taken");
+            all.alternatives.push(lost.body["alternatives"].as_array().map_or(0, Vec::len));
+        }
+    }
+    all
+}
+
+/// Which clients won, and how many alternatives each of the others was told.
+struct Taken {
+    clients: Vec<usize>,
+    alternatives: Vec<usize>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_clients_of_two_servers_race_and_as_many_win_as_there_are_units() {
+    let app = TestApp::start().await;
+    let second = app.second_node().await;
+    let tenant = app.tenant("camp").await;
+    let customer = app.customer(&tenant, "Ada").await;
+    for capacity in [1, 5] {
+        let resource = app.resource(&tenant, "Pitch", capacity).await;
+        let offering = app.nights_offering(&tenant, &[resource]).await;
+        let one = TestApp::stay(offering, customer, "2031-05-01", "2031-05-03");
+        let alone = sixty_four(&[&app], &tenant, |_| one.clone()).await;
+        assert_eq!(alone.clients.len(), capacity as usize);
+        assert!(alone.alternatives.iter().all(|n| (1..=3).contains(n)), "{:?}", alone.alternatives);
+        let other = TestApp::stay(offering, customer, "2031-06-01", "2031-06-03");
+        let both = sixty_four(&[&app, &second], &tenant, |_| other.clone()).await;
+        assert_eq!(both.clients.len(), capacity as usize);
+        assert!(both.alternatives.iter().all(|n| (1..=3).contains(n)), "{:?}", both.alternatives);
+        // What was offered instead is really free.
+        let lost = app.post(&tenant, "/bookings", &other).await.expect_problem(409, "slot_taken");
+        let mut instead = other.clone();
+        for member in ["check_in", "check_out", "resource_id"] {
+            instead[member] = lost.body["alternatives"][0][member].clone();
+        }
+        second.post(&tenant, "/bookings", &instead).await.expect(201);
+    }
+    let unit = app.resource(&tenant, "Cabin", 1).await;
+    let offering = app.nights_offering(&tenant, &[unit]).await;
+    // So many that nothing may be left near enough to be offered instead.
+    let overlapping = sixty_four(&[&app, &second], &tenant, |n| {
+        let (from, until) = (day(n as u64).to_string(), day(n as u64 + 2).to_string());
+        TestApp::stay(offering, customer, &from, &until)
+    })
+    .await
+    .clients;
+    assert!(overlapping.windows(2).all(|pair| pair[1] - pair[0] >= 2), "{overlapping:?} share a night");
+    assert!(overlapping.len() >= 21, "each booking keeps two others out at the most");
+    app.assert_gap_free(&tenant).await;
+    assert_no_double_booking(app.store.database().owner(), &tenant.schema()).await;
+    second.shut_down().await;
+    app.shut_down().await;
 }
 
 /// A process that has nothing more to do must not keep what another one waits for.

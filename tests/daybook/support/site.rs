@@ -140,15 +140,10 @@ impl Site {
 
     /// A booking of some nights from the given day on (see [`day`]).
     pub fn book(&self, offering: OfferingId, from: u64, nights: u64) -> Command {
-        Command::create(BookingId(Uuid::now_v7()), self.stay(offering, from, nights, false))
+        Command::create(BookingId(Uuid::now_v7()), self.stay(offering, from, nights))
     }
 
-    /// The same, as a hold.
-    pub fn hold(&self, offering: OfferingId, from: u64, nights: u64) -> Command {
-        Command::create(BookingId(Uuid::now_v7()), self.stay(offering, from, nights, true))
-    }
-
-    fn stay(&self, offering_id: OfferingId, from: u64, nights: u64, hold: bool) -> BookingCommand {
+    fn stay(&self, offering_id: OfferingId, from: u64, nights: u64) -> BookingCommand {
         BookingCommand::Book {
             offering_id,
             resource_id: None,
@@ -156,7 +151,7 @@ impl Site {
             customer_id: self.customer,
             when: nights_from(from, nights),
             guests: 2,
-            hold,
+            hold: false,
             notes: None,
             price_override: None,
         }
