@@ -82,8 +82,9 @@ async fn run_on(
     let rows = work.finish(units, &answers, &stored)?;
     let head = rows.head;
     if rows.is_empty() {
-        // Nothing to write: every unit was refused or replayed. Dropping the transaction rolls it back.
-        drop(tx);
+        // Nothing to write: every unit was refused or replayed. Dropping the transaction would send the rollback
+        // only with the connection's next statement, and until then other processes would wait for the head.
+        tx.rollback().await?;
     } else {
         append::write(&mut tx, &rows).await?;
         tx.commit().await?;

@@ -34,9 +34,16 @@ impl TenantTx<'static> {
     /// # Errors
     /// When no connection can be had or PostgreSQL refuses.
     pub async fn begin(pool: &PgPool, schema: &Schema, access: Access) -> Result<Self, TenancyError> {
-        let tx = pool
-            .begin_with(begin_statement(schema, access))
+        // In a task of its own, which a cancelled request does not cancel: sqlx forgets a BEGIN whose future is
+        // dropped before it is answered, and the pool would hand out a connection that is still in that transaction
+        // and role. The task ends with the transaction instead, whose drop rolls it back.
+        let begin = tokio::spawn({
+            let (pool, statement) = (pool.clone(), begin_statement(schema, access));
+            async move { pool.begin_with(statement).await }
+        });
+        let tx = begin
             .await
+            .unwrap_or(Err(sqlx::Error::WorkerCrashed))
             .map_err(TenancyError::db("begin a transaction of a schema"))?;
         Ok(Self { tx, schema: schema.clone() })
     }
@@ -70,6 +77,14 @@ impl<'c> TenantTx<'c> {
     /// When PostgreSQL refuses; the outcome is unknown when the connection broke.
     pub async fn commit(self) -> Result<(), TenancyError> {
         self.tx.commit().await.map_err(TenancyError::db("commit a transaction of a schema"))
+    }
+
+    /// Rolls back at once: what it had locked is free when this returns.
+    ///
+    /// # Errors
+    /// When the connection broke, which rolls back as well.
+    pub async fn rollback(self) -> Result<(), TenancyError> {
+        self.tx.rollback().await.map_err(TenancyError::db("roll back a transaction of a schema"))
     }
 }
 
