@@ -1,9 +1,10 @@
 //! What one tenant can reach of another: nothing, whatever runs, fails or is cut off half-way.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use daybook::tenancy::{Access, Schema, TenantTx, database::PoolSettings};
+use daybook::tenancy::{Access, Schema, TenantDirectory, TenantTx, database::PoolSettings};
 use daybook_domain::tenant::TenantCommand;
+use futures_util::future::join_all;
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -216,7 +217,7 @@ async fn state(pool: &PgPool) -> (String, String, String) {
 async fn a_deactivated_tenant_is_nobody_within_a_second_on_every_node() {
     let site = Site::open().await;
     let other = site.second_store().await;
-    let other = daybook::tenancy::TenantDirectory::new(other.database().clone(), site.keys.clone());
+    let other = TenantDirectory::new(other.database().clone(), site.keys.clone());
     let issued = site.admin.issue_token(site.tenant, "test", &by("test")).await.unwrap();
     let token = issued.token.expose_secret();
     for (command, known) in [(TenantCommand::Deactivate, false), (TenantCommand::Activate, true)] {
@@ -236,7 +237,7 @@ async fn a_deactivated_tenant_is_nobody_within_a_second_on_every_node() {
 async fn a_revoked_token_is_nobodys_within_a_second_on_every_node() {
     let site = Site::open().await;
     let other = site.second_store().await;
-    let other = daybook::tenancy::TenantDirectory::new(other.database().clone(), site.keys.clone());
+    let other = TenantDirectory::new(other.database().clone(), site.keys.clone());
     let issued = site.admin.issue_token(site.tenant, "test", &by("test")).await.unwrap();
     let kept = site.admin.issue_token(site.tenant, "kept", &by("test")).await.unwrap();
     for node in [&site.directory, &other] {
@@ -340,4 +341,62 @@ async fn a_deactivated_tenant_is_refused_over_http_and_others_are_not() {
         assert_eq!(app.directory.by_slug(&tenant.slug).await.unwrap().unwrap().active, active);
     }
     app.shut_down().await;
+}
+
+/// A pool of one: what a transaction that cannot begin leaves behind, the next one finds.
+#[tokio::test]
+async fn a_transaction_that_cannot_begin_leaves_the_connection_usable() {
+    let pools = PoolSettings { read_connections: 1, write_connections: 1, ..PoolSettings::default() };
+    let site = Site::open_on(cluster().await.create_platform().await, &pools).await;
+    let pool = site.store.database().app();
+    let nobody = Schema::tenant(Uuid::now_v7().into());
+    for access in [Access::Read, Access::ReadConsistent, Access::Write] {
+        assert!(TenantTx::begin(pool, &nobody, access).await.is_err(), "there is no such tenant");
+        let mut tx = TenantTx::begin(pool, &site.schema, access).await.unwrap();
+        sqlx::query("SELECT count(*) FROM customers").execute(&mut *tx).await.unwrap();
+    }
+}
+
+/// PostgreSQL keeps, per connection, a list of the roles that may be taken on it. A role that is granted while that
+/// list is being made stays out of it until the next role is granted, and cannot be taken on that connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_granted_at_the_same_time_can_be_taken_on_every_connection() {
+    const CONNECTIONS: u32 = 6;
+    let pools =
+        PoolSettings { read_connections: CONNECTIONS, write_connections: 2, ..PoolSettings::default() };
+    let site = Arc::new(Site::open_on(cluster().await.create_platform().await, &pools).await);
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let site = site.clone();
+        busy.spawn(async move {
+            loop {
+                for schema in [&site.schema, &Schema::platform()] {
+                    let tx =
+                        TenantTx::begin(site.store.database().app(), schema, Access::Read).await.unwrap();
+                    tx.commit().await.unwrap();
+                }
+            }
+        });
+    }
+    for round in 0..60 {
+        // What `daybook tenant create` does of it, by four nodes at once.
+        let schemas: Vec<Schema> = (0..4).map(|_| Schema::tenant(Uuid::now_v7().into())).collect();
+        join_all(schemas.iter().map(async |schema| {
+            let user = site.store.database().app_user();
+            let sql = format!("CREATE ROLE {schema} NOLOGIN NOINHERIT; GRANT {schema} TO {user}");
+            sqlx::raw_sql(&sql).execute(site.owner()).await.unwrap();
+        }))
+        .await;
+        for schema in &schemas {
+            // Held together, so that each is on another connection.
+            let all = join_all(
+                (0..CONNECTIONS).map(|_| TenantTx::begin(site.store.database().app(), schema, Access::Read)),
+            );
+            for tx in all.await {
+                tx.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+            }
+        }
+    }
+    assert!(busy.try_join_next().is_none(), "a busy reader failed");
+    busy.shutdown().await;
 }
