@@ -11,7 +11,7 @@ setup: ## Install what is missing: PostgreSQL's binaries, a C compiler, curl and
 	@scripts/setup.sh
 
 run: setup ## Start the server with its sample tenants
-	cargo run --release -- demo
+	@scripts/run.sh
 
 test: ## Formatting, layering, lints and every test
 	@scripts/test.sh

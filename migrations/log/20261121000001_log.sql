@@ -123,5 +123,6 @@ SELECT aggregate_type,
        event_type,
        event_version::text AS event_version,
        (convert_from(substring(leaf FROM 2), 'UTF8')::json) -> 'payload' AS payload,
-       ((convert_from(substring(leaf FROM 2), 'UTF8')::jsonb) - 'payload' - 'commitments') AS metadata
+       -- A map of texts, which is what cqrs-es reads as metadata; the version is a column of its own.
+       ((convert_from(substring(leaf FROM 2), 'UTF8')::jsonb) - 'payload' - 'commitments' - 'version') AS metadata
 FROM events;

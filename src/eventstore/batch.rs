@@ -40,17 +40,28 @@ pub(super) async fn run(
     cache: &mut LaneCache,
     units: &[&Unit],
 ) -> Result<Vec<Answer>, StoreError> {
-    let mut writer = store.database().writer(schema).await?;
-    let Some(connection) = writer.connection() else { return Err(StoreError::BatchFailed("no connection")) };
-    let result = run_on(store, schema, cache, units, connection).await;
-    // A refused statement leaves the connection usable; anything else (it broke, it timed out) may not.
-    if let Err(error) = &result {
-        let usable = error.constraint().is_some() && connection.ping().await.is_ok();
-        if !usable {
-            writer.discard();
+    let mut fresh = false;
+    loop {
+        let mut writer = store.database().writer(schema).await?;
+        let Some(connection) = writer.connection() else {
+            return Err(StoreError::BatchFailed("no connection"));
+        };
+        let result = run_on(store, schema, cache, units, connection).await;
+        // A refused statement leaves the connection usable; anything else (it broke, it timed out) may not.
+        if let Err(error) = &result {
+            let usable = error.constraint().is_some() && connection.ping().await.is_ok();
+            if !usable {
+                writer.discard();
+            }
+            // Then nothing has begun, and a fresh connection may take the role.
+            let role_refused = matches!(error, StoreError::Tenancy(error) if error.is_role_refused());
+            if role_refused && !fresh {
+                fresh = true;
+                continue;
+            }
         }
+        return result;
     }
-    result
 }
 
 async fn run_on(
@@ -82,8 +93,9 @@ async fn run_on(
     let rows = work.finish(units, &answers, &stored)?;
     let head = rows.head;
     if rows.is_empty() {
-        // Nothing to write: every unit was refused or replayed. Dropping the transaction rolls it back.
-        drop(tx);
+        // Nothing to write: every unit was refused or replayed. Dropping the transaction would send the rollback
+        // only with the connection's next statement, and until then other processes would wait for the head.
+        tx.rollback().await?;
     } else {
         append::write(&mut tx, &rows).await?;
         tx.commit().await?;

@@ -55,4 +55,16 @@ impl TenancyError {
     pub(crate) fn db(attempted: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Database { attempted, source }
     }
+
+    /// Whether a role may not be taken. PostgreSQL keeps a list per connection of the roles that may be; one that is
+    /// granted just while that list is made stays out of it, on that connection, until the next role is granted.
+    /// Another connection may take it.
+    pub(crate) fn is_role_refused(&self) -> bool {
+        match self {
+            Self::Database { source: sqlx::Error::Database(error), .. } => {
+                error.code().as_deref() == Some("42501")
+            }
+            _ => false,
+        }
+    }
 }

@@ -3,9 +3,11 @@
 use std::ops::{Deref, DerefMut};
 
 use daybook_projections::Schema;
-use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Database, PgConnection, PgPool, Postgres, TransactionManager as _, pool::PoolConnection};
 
 use super::TenancyError;
+
+type Manager = <Postgres as Database>::TransactionManager;
 
 /// What a transaction may do, enforced by PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +24,28 @@ pub enum Access {
 ///
 /// Both are `SET LOCAL`: commit, rollback and drop all undo them, so a cancelled request leaves nothing on the
 /// pooled connection, also behind PgBouncer in transaction mode.
+///
+/// Not a [`sqlx::Transaction`], which forgets a `BEGIN` that failed half-way or was cancelled before its answer, and
+/// gives the connection back to the pool as it is: in a transaction, perhaps an aborted one, perhaps as that role.
 #[derive(Debug)]
 pub struct TenantTx<'c> {
-    tx: Transaction<'c, Postgres>,
+    connection: Held<'c>,
+    state: State,
     schema: Schema,
+}
+
+#[derive(Debug)]
+enum Held<'c> {
+    Pooled(PoolConnection<Postgres>),
+    Lent(&'c mut PgConnection),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It was told to begin, and has not said that it did.
+    Beginning,
+    Open,
+    Ended,
 }
 
 impl TenantTx<'static> {
@@ -34,16 +54,20 @@ impl TenantTx<'static> {
     /// # Errors
     /// When no connection can be had or PostgreSQL refuses.
     pub async fn begin(pool: &PgPool, schema: &Schema, access: Access) -> Result<Self, TenancyError> {
-        let tx = pool
-            .begin_with(begin_statement(schema, access))
-            .await
-            .map_err(TenancyError::db("begin a transaction of a schema"))?;
-        Ok(Self { tx, schema: schema.clone() })
+        // Each connection of the pool may refuse the role, see `is_role_refused`; a fresh one does not.
+        let mut others = pool.options().get_max_connections();
+        loop {
+            let connection = pool.acquire().await.map_err(TenancyError::db(BEGIN))?;
+            match Self::enter(Held::Pooled(connection), schema, access).await {
+                Err(error) if error.is_role_refused() && others > 0 => others -= 1,
+                begun => return begun,
+            }
+        }
     }
 }
 
 impl<'c> TenantTx<'c> {
-    /// Begins on a connection kept by a writer lane.
+    /// Begins on a connection kept by a writer lane, which must give the connection up when this fails.
     ///
     /// # Errors
     /// When PostgreSQL refuses.
@@ -52,11 +76,15 @@ impl<'c> TenantTx<'c> {
         schema: &Schema,
         access: Access,
     ) -> Result<Self, TenancyError> {
-        let tx = connection
-            .begin_with(begin_statement(schema, access))
-            .await
-            .map_err(TenancyError::db("begin a transaction of a schema"))?;
-        Ok(Self { tx, schema: schema.clone() })
+        Self::enter(Held::Lent(connection), schema, access).await
+    }
+
+    async fn enter(connection: Held<'c>, schema: &Schema, access: Access) -> Result<Self, TenancyError> {
+        let mut tx = Self { connection, state: State::Beginning, schema: schema.clone() };
+        let statement = begin_statement(schema, access);
+        Manager::begin(&mut tx, Some(statement.into())).await.map_err(TenancyError::db(BEGIN))?;
+        tx.state = State::Open;
+        Ok(tx)
     }
 
     /// The schema it is in.
@@ -68,8 +96,33 @@ impl<'c> TenantTx<'c> {
     ///
     /// # Errors
     /// When PostgreSQL refuses; the outcome is unknown when the connection broke.
-    pub async fn commit(self) -> Result<(), TenancyError> {
-        self.tx.commit().await.map_err(TenancyError::db("commit a transaction of a schema"))
+    pub async fn commit(mut self) -> Result<(), TenancyError> {
+        Manager::commit(&mut self).await.map_err(TenancyError::db("commit a transaction of a schema"))?;
+        self.state = State::Ended;
+        Ok(())
+    }
+
+    /// Rolls back at once: what it had locked is free when this returns.
+    ///
+    /// # Errors
+    /// When the connection broke, which rolls back as well.
+    pub async fn rollback(mut self) -> Result<(), TenancyError> {
+        Manager::rollback(&mut self)
+            .await
+            .map_err(TenancyError::db("roll back a transaction of a schema"))?;
+        self.state = State::Ended;
+        Ok(())
+    }
+}
+
+impl Drop for TenantTx<'_> {
+    fn drop(&mut self) {
+        match (self.state, &mut self.connection) {
+            // Sent with the connection's next statement, or when it returns to the pool.
+            (State::Open, _) => Manager::start_rollback(self),
+            (State::Beginning, Held::Pooled(connection)) => connection.close_on_drop(),
+            (State::Beginning, Held::Lent(_)) | (State::Ended, _) => {}
+        }
     }
 }
 
@@ -77,15 +130,23 @@ impl Deref for TenantTx<'_> {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.tx
+        match &self.connection {
+            Held::Pooled(connection) => connection,
+            Held::Lent(connection) => connection,
+        }
     }
 }
 
 impl DerefMut for TenantTx<'_> {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.tx
+        match &mut self.connection {
+            Held::Pooled(connection) => connection,
+            Held::Lent(connection) => connection,
+        }
     }
 }
+
+const BEGIN: &str = "begin a transaction of a schema";
 
 /// One round trip: transaction, role and search path. The name is made of a tenant's id in hex.
 fn begin_statement(schema: &Schema, access: Access) -> String {

@@ -43,7 +43,7 @@ impl Default for WorkerSettings {
         Self {
             projection_poll: Duration::from_secs(1),
             max_looks_per_second: 50,
-            linger: Duration::from_millis(15),
+            linger: Duration::from_millis(100),
             projector_tasks: 4,
             projection_batch: 1_000,
             lease: Duration::from_secs(30),

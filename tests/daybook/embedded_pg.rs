@@ -333,29 +333,20 @@ async fn the_database_is_opened_as_configured() {
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
 
-/// Not a test: what [`other_daybook`] runs, this binary again in another process.
-#[tokio::test]
-#[ignore = "runs as the other process of other tests"]
-async fn be_the_other_daybook() {
-    let Some(data_dir) = std::env::var_os("DAYBOOK_TEST_DATA_DIR") else { return };
-    let postgres = EmbeddedPostgres::start(Path::new(&data_dir)).await.unwrap();
-    println!("\npostmaster {}", postgres.pid());
-    // Until it is killed, or whoever started it is gone.
-    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-}
-
 /// A daybook in a process of its own, so that it can be killed, and its postmaster's id.
 fn other_daybook(data_dir: &Path) -> (Child, i32) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "embedded_pg::be_the_other_daybook", "--ignored", "--nocapture"])
-        .env("DAYBOOK_TEST_DATA_DIR", data_dir)
-        .stdin(Stdio::piped())
+    let mut child = Command::new(env!("CARGO_BIN_EXE_daybook"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .env_remove("DATABASE_URL")
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let pid = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("postmaster ")?.parse().ok());
-    (child, pid.expect("the other daybook starts"))
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("listening on ")), "the other daybook starts");
+    let pid_file = fs::read_to_string(data_dir.join("pg/postmaster.pid")).unwrap();
+    (child, pid_file.lines().next().unwrap().parse().unwrap())
 }
 
 /// A directory below `/tmp` with mode 0700, as a careful user makes it.

@@ -3,10 +3,22 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "all of this is test code, also the helpers outside of #[test] functions, which clippy.toml allows"
+    clippy::print_stdout,
+    reason = "all of this is test code, also the helpers outside of #[test] functions, which clippy.toml allows; seeds are printed, so that a failure can be repeated"
 )]
 
+mod bad_input;
+mod batching;
+mod bookings;
+mod cli;
+mod crashes;
 mod embedded_pg;
+mod golden;
+mod history;
 mod http_contract;
+mod isolation;
+mod ordering;
+mod postgres_es;
 mod projections;
+mod races;
 mod support;

@@ -2,3 +2,5 @@
 
 pub mod app;
 pub mod cluster;
+pub mod process;
+pub mod site;
