@@ -77,7 +77,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// What `docs` ask of a row.
+/// What is asked of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Target {
     /// The value is at least this.
