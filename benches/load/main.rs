@@ -1,10 +1,10 @@
 //! The load benchmark: the released server as a process of its own over a durable PostgreSQL of its own, on this
-//! machine, with what it is to be compared with measured in turn. See `docs`' targets in the table it prints.
+//! machine, with what it is to be compared with measured in turn. The table it prints names the targets.
 //!
 //! ```text
-//! make bench                              everything, about eight minutes
+//! make bench                              everything, about ten minutes
 //! BENCH_ONLY='bookings 32x1,reads'        only measures whose name holds one of these
-//! BENCH_SECONDS=10 BENCH_REPETITIONS=5    longer repetitions (default 4 s), more of them (default 3)
+//! BENCH_SECONDS=10 BENCH_REPETITIONS=5    longer repetitions (default 3 s), more of them (default 3)
 //! BENCH_DIR=/mnt/disk                     where the database is (default /var/tmp)
 //! ```
 //!
@@ -151,7 +151,7 @@ async fn main() -> anyhow::Result<()> {
         Ok(text) => text.parse().with_context(|| format!("{name} is not a number")),
         Err(_) => Ok(default),
     };
-    let duration = Duration::from_secs_f64(number("BENCH_SECONDS", 4.0)?);
+    let duration = Duration::from_secs_f64(number("BENCH_SECONDS", 3.0)?);
     let repetitions = number("BENCH_REPETITIONS", 3.0)? as usize;
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();
 

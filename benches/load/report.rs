@@ -55,6 +55,11 @@ impl Series {
         self.0.push(outcome);
     }
 
+    /// The rate of each repetition.
+    pub fn rates(&self) -> Vec<f64> {
+        self.0.iter().map(|outcome| outcome.rate).collect()
+    }
+
     /// The median rate.
     pub fn rate(&self) -> f64 {
         median(self.0.iter().map(|outcome| outcome.rate))
@@ -72,7 +77,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// What `docs` ask of a row.
+/// What is asked of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Target {
     /// The value is at least this.
@@ -138,7 +143,11 @@ pub struct Row {
     pub raw_is: Option<&'static str>,
     /// The same booking through stock postgres-es, measured in turn with it.
     pub postgres_es: Option<f64>,
-    /// The value as a share of the raw limit.
+    /// The raw limit in each repetition: how much the machine itself varied.
+    pub raw_repetitions: Vec<f64>,
+    /// postgres-es in each repetition.
+    pub postgres_es_repetitions: Vec<f64>,
+    /// The value as a share of the raw limit: the median of what each repetition was of the limit beside it.
     pub ratio: Option<f64>,
     /// What is asked of it.
     pub target: String,
@@ -173,8 +182,11 @@ impl Row {
 
     /// Sets the limit it is compared with.
     #[must_use]
-    pub fn against(mut self, raw_is: &'static str, raw: f64) -> Self {
-        (self.raw, self.raw_is, self.ratio) = (Some(raw), Some(raw_is), Some(self.value / raw));
+    pub fn against(mut self, raw_is: &'static str, raw: &[f64]) -> Self {
+        // Pairs, not medians of each: the disk's speed can change many times over between repetitions.
+        self.ratio = Some(median(self.repetitions.iter().zip(raw).map(|(value, raw)| value / raw)));
+        (self.raw, self.raw_is) = (Some(median(raw.iter().copied())), Some(raw_is));
+        self.raw_repetitions = raw.to_vec();
         self
     }
 

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -41,7 +42,7 @@ use crate::{
 /// The program under test, as it is released.
 const DAYBOOK: &str = env!("CARGO_BIN_EXE_daybook");
 /// Resources of a tenant. Nights run on from there, so places do not run out: ten years are 365,000 bookings.
-const RESOURCES: usize = 100;
+pub const RESOURCES: usize = 100;
 /// Tenants made at once: creating a schema is the database's work, and it has few cores.
 const AT_ONCE: usize = 4;
 /// How long to wait for what should take a moment.
@@ -156,6 +157,8 @@ impl Stack {
             .prefix("daybook-bench-")
             .tempdir_in(&parent)
             .with_context(|| format!("make a directory in {}", parent.display()))?;
+        // Started by root, PostgreSQL runs as another user, who must be able to pass.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711))?;
         let data = directory.path().join("data");
         fs::create_dir(&data)?;
         // As a user of its own, so that it outlives every server that is stopped and started.
