@@ -207,6 +207,8 @@ settings! {
     keys_file: PathBuf => Option<PathBuf> = None, "DAYBOOK_KEYS_FILE", Some;
     /// Most connections of the application's pool.
     pool_size: u32 => u32 = 20, "DAYBOOK_POOL_SIZE", |v| v;
+    /// Connections of the writers; a tenant keeps to one.
+    write_connections: usize => usize = 24, "DAYBOOK_WRITE_CONNECTIONS", |v| v;
     /// Most connections of the owner's pool (migrations, provisioning).
     admin_pool_size: u32 => u32 = 4, "DAYBOOK_ADMIN_POOL_SIZE", |v| v;
     /// How long a request waits for a connection.
@@ -281,6 +283,7 @@ impl Settings {
         ];
         let numbers = [
             ("pool_size", self.pool_size == 0),
+            ("write_connections", self.write_connections == 0),
             ("admin_pool_size", self.admin_pool_size == 0),
             ("body_limit", self.body_limit == 0),
         ];

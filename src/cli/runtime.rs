@@ -49,6 +49,7 @@ impl Runtime {
         let host = Host::open(&settings, open_mode).await?;
         let pools = PoolSettings {
             read_connections: settings.pool_size,
+            write_connections: settings.write_connections,
             statement_timeout: settings.statement_timeout,
             acquire_timeout: settings.pool_timeout,
             ..PoolSettings::default()
