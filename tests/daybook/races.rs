@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook::{
-    eventstore::Unit,
+    eventstore::{Command, EventStore, Unit},
     tenancy::{Access, TenantTx},
 };
+use daybook_domain::booking::BookingCommand;
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -149,6 +150,28 @@ async fn a_process_whose_last_command_was_refused_does_not_hold_up_another() {
 
     let next = Unit::of(site.book(offering, 1, 1), by("other"));
     assert!(took(&other.execute(&site.schema, next).await), "the other process waits for the head's lock");
+}
+
+/// What one process remembers of a resource is not the truth: the log is, whoever wrote to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_released_can_be_taken_and_what_it_took_cannot() {
+    let site = Site::open().await;
+    let other = site.second_store().await;
+    let unit = site.resource(1).await;
+    let offering = site.offering(&[unit]).await;
+    let on = async |store: &EventStore, command: Command| {
+        store.execute(&site.schema, Unit::of(command, by("test"))).await
+    };
+    let mut last = on(&site.store, site.book(offering, 0, 2)).await.unwrap().changed[0].id;
+    for n in 1..10 {
+        // In turn: one process frees the nights and takes later ones, the other takes the first again.
+        let (here, there) = if n % 2 == 0 { (&site.store, &other) } else { (&other, &site.store) };
+        on(here, Command::to(last, BookingCommand::Cancel { waive_fee: false })).await.unwrap();
+        on(here, site.book(offering, n * 10, 2)).await.unwrap();
+        last = on(there, site.book(offering, 0, 2)).await.unwrap().changed[0].id;
+        assert!(!took(&on(there, site.book(offering, n * 10 + 1, 2)).await), "it was taken elsewhere");
+    }
+    assert_no_double_booking(site.owner(), &site.schema).await;
 }
 
 /// What the database itself keeps: claims written past every rule of the code, as the tenant's own role.
