@@ -28,7 +28,7 @@ pub struct WorkerSettings {
     pub linger: Duration,
     /// Tenants whose projections are caught up at once.
     pub projector_tasks: usize,
-    /// Events folded in one transaction.
+    /// Events folded in one transaction. Folding does not yield, so a large batch would hold up commands beside it.
     pub projection_batch: i64,
     /// How long a node that fell silent keeps its projections.
     pub lease: Duration,
@@ -45,7 +45,7 @@ impl Default for WorkerSettings {
             max_looks_per_second: 50,
             linger: Duration::from_millis(100),
             projector_tasks: 4,
-            projection_batch: 1_000,
+            projection_batch: 200,
             lease: Duration::from_secs(30),
             hold_sweep: Duration::from_secs(10),
             pruning: Duration::from_secs(3_600),
