@@ -52,7 +52,6 @@ impl Runtime {
             write_connections: settings.write_connections,
             statement_timeout: settings.statement_timeout,
             acquire_timeout: settings.pool_timeout,
-            ..PoolSettings::default()
         };
         let database =
             Database::connect(host.app_options.clone(), host.owner_options.clone(), &pools).await?;
