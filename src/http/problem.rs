@@ -241,8 +241,12 @@ impl Problem {
         let parts = &*self.0;
         let status = parts.code.status();
         if status.is_server_error() {
-            let cause = parts.cause.as_deref().map(chain).unwrap_or_default();
-            tracing::error!(%request_id, code = parts.code.as_str(), cause, "{}", parts.detail);
+            let code = parts.code.as_str();
+            // Without a cause nothing broke: a read was asked for what is not there yet, or took too long.
+            match parts.cause.as_deref().map(chain) {
+                Some(cause) => tracing::error!(%request_id, code, cause, "{}", parts.detail),
+                None => tracing::warn!(%request_id, code, "{}", parts.detail),
+            }
         }
         let body = ProblemBody {
             kind: format!("urn:daybook:problem:{}", parts.code.as_str()),
