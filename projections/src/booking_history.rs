@@ -1,9 +1,8 @@
 //! Booking history: every change of a booking as a diff, with who, why and from where. Follows the log.
 //!
-//! Personal values are in the diffs in the clear, as in every row of a tenant's own schema. The last state of each
-//! booking is kept beside them, so that the next event's diff needs no replay.
+//! Personal values are in the diffs in the clear, as in every row of a tenant's own schema.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -19,7 +18,7 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::{Projection, ProjectionError, inline::column};
+use crate::{Projection, ProjectionError, Run, inline::column};
 
 /// One event of a booking and what it changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +85,11 @@ impl Projection for BookingHistory {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["booking_history", "booking_history_state"]
+        &["booking_history"]
+    }
+
+    fn looks_back(&self, event: &AnyEvent) -> bool {
+        self.handles(event)
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
@@ -96,6 +99,7 @@ impl Projection for BookingHistory {
     async fn apply(
         &self,
         connection: &mut PgConnection,
+        run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
         let bookings: Vec<(&RecordedEvent, &BookingEvent)> =
@@ -103,11 +107,14 @@ impl Projection for BookingHistory {
         if bookings.is_empty() {
             return Ok(());
         }
-        let mut folded = load(connection, &bookings).await?;
+        let mut folded: HashMap<Uuid, Folded> = HashMap::new();
         let mut rows = Vec::with_capacity(bookings.len());
         let mut changes = Vec::with_capacity(bookings.len());
         for (recorded, event) in bookings {
-            let state = folded.entry(recorded.aggregate_id).or_default();
+            let state = match folded.entry(recorded.aggregate_id) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Folded::before(run, recorded)?),
+            };
             if state.sequence + 1 != recorded.sequence {
                 return Err(ProjectionError::does_not_follow(
                     recorded,
@@ -117,8 +124,7 @@ impl Projection for BookingHistory {
             rows.push(recorded);
             changes.push(Json(state.step(event)?));
         }
-        write_history(connection, &rows, &changes).await?;
-        write_states(connection, folded).await
+        write_history(connection, &rows, &changes).await
     }
 }
 
@@ -148,6 +154,19 @@ impl Default for Folded {
 }
 
 impl Folded {
+    /// The booking of an event before it.
+    fn before(run: &Run, event: &RecordedEvent) -> Result<Self, serde_json::Error> {
+        let mut folded = Self::default();
+        for event in run.before(event).filter_map(|earlier| booking_event(&earlier.event)) {
+            folded.state.apply(event);
+            folded.sequence += 1;
+        }
+        if folded.sequence > 0 {
+            folded.json = revealing(|| serde_json::to_value(&folded.state))?;
+        }
+        Ok(folded)
+    }
+
     fn step(&mut self, event: &BookingEvent) -> Result<Vec<diff::Change>, serde_json::Error> {
         self.state.apply(event);
         self.sequence += 1;
@@ -159,32 +178,6 @@ impl Folded {
         self.json = after;
         Ok(changes)
     }
-}
-
-async fn load(
-    connection: &mut PgConnection,
-    events: &[(&RecordedEvent, &BookingEvent)],
-) -> Result<HashMap<Uuid, Folded>, ProjectionError> {
-    // A booking whose first event is in the batch cannot have a state yet.
-    let born: std::collections::HashSet<Uuid> =
-        events.iter().filter(|(event, _)| event.sequence == 1).map(|(event, _)| event.aggregate_id).collect();
-    let ids: Vec<Uuid> =
-        events.iter().map(|(event, _)| event.aggregate_id).filter(|id| !born.contains(id)).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = sqlx::query!(
-        "SELECT booking_id, sequence, state FROM booking_history_state WHERE booking_id = ANY($1)",
-        &ids
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let state = serde::Deserialize::deserialize(&row.state)?;
-            Ok((row.booking_id, Folded { sequence: row.sequence, state, json: row.state }))
-        })
-        .collect()
 }
 
 async fn write_history(
@@ -208,29 +201,6 @@ async fn write_history(
         &column!(rows, row => row.metadata.reason.clone()) as &[Option<String>],
         &column!(rows, row => row.metadata.source.clone()) as &[Option<String>],
         changes as &[Json<Vec<diff::Change>>]
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn write_states(
-    connection: &mut PgConnection,
-    folded: HashMap<Uuid, Folded>,
-) -> Result<(), ProjectionError> {
-    let mut rows: Vec<(Uuid, Folded)> = folded.into_iter().collect();
-    rows.sort_unstable_by_key(|(id, _)| *id);
-    let mut states = Vec::with_capacity(rows.len());
-    for (_, folded) in &mut rows {
-        states.push(folded.json.take());
-    }
-    sqlx::query!(
-        "INSERT INTO booking_history_state (booking_id, sequence, state)
-         SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::jsonb[])
-         ON CONFLICT (booking_id) DO UPDATE SET sequence = EXCLUDED.sequence, state = EXCLUDED.state",
-        &column!(rows, row => row.0),
-        &column!(rows, row => row.1.sequence),
-        &states
     )
     .execute(connection)
     .await?;

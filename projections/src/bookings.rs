@@ -7,7 +7,7 @@ use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    Schema,
+    Combined, Schema,
     inline::{Row, column, int},
 };
 
@@ -179,11 +179,8 @@ pub async fn list(
     .await
 }
 
-pub(crate) async fn write(
-    connection: &mut PgConnection,
-    schema: &Schema,
-    rows: &[Row<'_, Booking>],
-) -> Result<(), sqlx::Error> {
+/// Adds the writing of rows to a statement.
+pub(crate) fn write(combined: &mut Combined, schema: &Schema, rows: &[Row<'_, Booking>]) {
     let sql = schema.sql(
         "INSERT INTO {s}.bookings (id, offering_id, resource_id, unit, customer_id, status, mode, check_in, check_out,
                                    starts_at, ends_at, time_zone, guests, price_amount, currency, fee_amount, policy,
@@ -208,7 +205,8 @@ pub(crate) async fn write(
         BookedTime::Nights { .. } => "nights",
         BookedTime::Slot { .. } => "slot",
     };
-    sqlx::query(&sql)
+    combined
+        .part(&sql)
         .bind(column!(rows, row => row.id))
         .bind(column!(rows, row => row.state.offering_id.0))
         .bind(column!(rows, row => row.state.resource_id.0))
@@ -231,8 +229,5 @@ pub(crate) async fn write(
         .bind(column!(rows, row => row.version))
         .bind(column!(rows, row => row.position))
         .bind(column!(rows, row => row.created_at))
-        .bind(column!(rows, row => row.updated_at))
-        .execute(connection)
-        .await?;
-    Ok(())
+        .bind(column!(rows, row => row.updated_at));
 }

@@ -2,7 +2,7 @@
 //! Follows the log.
 //!
 //! A booking counts for the dates it takes up of its resource; a hold counts like any other. What a booking
-//! contributes is kept beside the days, so that its next event takes that back exactly, whatever came before.
+//! contributed so far follows from its earlier events, so that its next one takes that back exactly.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Projection, ProjectionError,
+    Projection, ProjectionError, Run,
     inline::{column, int},
 };
 
@@ -88,7 +88,11 @@ impl Projection for Calendar {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["calendar_resources", "calendar_bookings", "calendar_days"]
+        &["calendar_resources", "calendar_days"]
+    }
+
+    fn looks_back(&self, event: &AnyEvent) -> bool {
+        matches!(event, AnyEvent::Booking(_))
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
@@ -103,6 +107,7 @@ impl Projection for Calendar {
     async fn apply(
         &self,
         connection: &mut PgConnection,
+        run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
         let mut resources: Vec<(&RecordedEvent, &ResourceEvent)> = Vec::new();
@@ -118,7 +123,7 @@ impl Projection for Calendar {
             }
         }
         apply_resources(connection, &resources).await?;
-        apply_bookings(connection, &bookings).await
+        apply_bookings(connection, run, &bookings).await
     }
 }
 
@@ -169,84 +174,27 @@ async fn apply_resources(
 
 async fn apply_bookings(
     connection: &mut PgConnection,
+    run: &Run,
     events: &[(&RecordedEvent, &BookingEvent)],
 ) -> Result<(), ProjectionError> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let mut stays = load_stays(connection, events).await?;
+    let mut stays: HashMap<Uuid, Option<Stay>> = HashMap::new();
     // Dates that were touched are written even where nothing remains of the touch, so that the rows do not
     // depend on where one batch ended and the next began.
     let mut days: BTreeMap<(Uuid, NaiveDate), Counts> = BTreeMap::new();
     for (recorded, event) in events {
-        let before = stays.get(&recorded.aggregate_id);
-        let after = fold(before, event)
+        let stay = stays.entry(recorded.aggregate_id).or_insert_with(|| Stay::before(run, recorded));
+        let after = fold(stay.as_ref(), event)
             .ok_or_else(|| ProjectionError::does_not_follow(recorded, "the booking was never taken"))?;
-        if let Some(before) = before {
+        if let Some(before) = stay {
             before.contribute(-1, &mut days);
         }
         after.contribute(1, &mut days);
-        stays.insert(recorded.aggregate_id, after);
+        *stay = Some(after);
     }
-    write_stays(connection, stays).await?;
+    if days.is_empty() {
+        return Ok(());
+    }
     write_days(connection, days).await
-}
-
-async fn load_stays(
-    connection: &mut PgConnection,
-    events: &[(&RecordedEvent, &BookingEvent)],
-) -> Result<HashMap<Uuid, Stay>, ProjectionError> {
-    let ids: Vec<Uuid> = events.iter().map(|(event, _)| event.aggregate_id).collect();
-    let rows = sqlx::query!(
-        "SELECT booking_id, resource_id, standing, by_nights, time_zone, arrival, departure, booked_until
-         FROM calendar_bookings WHERE booking_id = ANY($1)",
-        &ids
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let stay = Stay {
-                resource_id: row.resource_id,
-                standing: Standing::parse(&row.standing)?,
-                by_nights: row.by_nights,
-                zone: row.time_zone.parse().map_err(|_| ProjectionError::Unreadable { what: "time zone" })?,
-                arrival: row.arrival,
-                departure: row.departure,
-                booked_until: row.booked_until,
-            };
-            Ok((row.booking_id, stay))
-        })
-        .collect()
-}
-
-async fn write_stays(
-    connection: &mut PgConnection,
-    stays: HashMap<Uuid, Stay>,
-) -> Result<(), ProjectionError> {
-    let mut rows: Vec<_> = stays.into_iter().collect();
-    rows.sort_unstable_by_key(|(id, _)| *id);
-    sqlx::query!(
-        "INSERT INTO calendar_bookings (booking_id, resource_id, standing, by_nights, time_zone, arrival, departure,
-                                        booked_until)
-         SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::boolean[], $5::text[], $6::date[], $7::date[],
-                              $8::date[])
-         ON CONFLICT (booking_id) DO UPDATE
-         SET resource_id = EXCLUDED.resource_id, standing = EXCLUDED.standing, by_nights = EXCLUDED.by_nights,
-             time_zone = EXCLUDED.time_zone, arrival = EXCLUDED.arrival, departure = EXCLUDED.departure,
-             booked_until = EXCLUDED.booked_until",
-        &column!(rows, row => row.0),
-        &column!(rows, row => row.1.resource_id),
-        &column!(rows, row => row.1.standing.as_str().to_owned()),
-        &column!(rows, row => row.1.by_nights),
-        &column!(rows, row => row.1.zone.name().to_owned()),
-        &column!(rows, row => row.1.arrival),
-        &column!(rows, row => row.1.departure),
-        &column!(rows, row => row.1.booked_until)
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 async fn write_days(
@@ -284,24 +232,6 @@ enum Standing {
     Void,
 }
 
-impl Standing {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Booked => "booked",
-            Self::Cancelled => "cancelled",
-            Self::NoShow => "no_show",
-            Self::Void => "void",
-        }
-    }
-
-    fn parse(name: &str) -> Result<Self, ProjectionError> {
-        [Self::Booked, Self::Cancelled, Self::NoShow, Self::Void]
-            .into_iter()
-            .find(|standing| standing.as_str() == name)
-            .ok_or(ProjectionError::Unreadable { what: "standing" })
-    }
-}
-
 /// A booking as the calendar sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Stay {
@@ -325,6 +255,14 @@ struct Counts {
 }
 
 impl Stay {
+    /// The booking of an event before it; `None` when it is its first.
+    fn before(run: &Run, event: &RecordedEvent) -> Option<Self> {
+        run.before(event).fold(None, |stay, earlier| match &earlier.event {
+            AnyEvent::Booking(event) => fold(stay.as_ref(), event),
+            _ => stay,
+        })
+    }
+
     fn of(terms: &BookingTerms) -> Self {
         let zone = terms.when.zone();
         let (by_nights, arrival, departure, booked_until) = match &terms.when {

@@ -10,7 +10,7 @@ use daybook_domain::{
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Schema, bookings, customers, offerings, resources, schedules, tenants};
+use crate::{Combined, Schema, bookings, customers, offerings, resources, schedules, tenants};
 
 /// The inline read models of a tenant's schema, one table each.
 pub const TENANT_TABLES: &[&str] = &["resources", "offerings", "schedules", "customers", "bookings"];
@@ -32,16 +32,18 @@ pub struct Change<'a> {
     pub state: &'a AnyState,
 }
 
-/// Writes the rows of changed aggregates. `created_at` is set when a row is inserted and never again.
+/// Writes the rows of changed aggregates; those of bookings, which are in most batches, are added to a statement
+/// that the caller executes. `created_at` is set when a row is inserted and never again.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn apply(
     connection: &mut PgConnection,
+    combined: &mut Combined,
     schema: &Schema,
     changes: &[Change<'_>],
 ) -> Result<(), sqlx::Error> {
-    write(connection, schema, changes.iter().map(|change| (*change, change.recorded_at))).await
+    write(connection, combined, schema, changes.iter().map(|change| (*change, change.recorded_at))).await
 }
 
 /// Writes the rows of aggregates that were folded from their whole streams, each with the time of its first
@@ -54,7 +56,9 @@ pub async fn replay(
     schema: &Schema,
     changes: &[(Change<'_>, DateTime<Utc>)],
 ) -> Result<(), sqlx::Error> {
-    write(connection, schema, changes.iter().copied()).await
+    let mut combined = Combined::default();
+    write(connection, &mut combined, schema, changes.iter().copied()).await?;
+    combined.execute(connection).await
 }
 
 /// A row to be written, of one type of aggregate.
@@ -130,6 +134,7 @@ impl<'a> ByType<'a> {
 
 async fn write<'a>(
     connection: &mut PgConnection,
+    combined: &mut Combined,
     schema: &Schema,
     changes: impl Iterator<Item = (Change<'a>, DateTime<Utc>)>,
 ) -> Result<(), sqlx::Error> {
@@ -153,7 +158,7 @@ async fn write<'a>(
         customers::write(connection, schema, &rows.customers).await?;
     }
     if !rows.bookings.is_empty() {
-        bookings::write(connection, schema, &rows.bookings).await?;
+        bookings::write(combined, schema, &rows.bookings);
     }
     Ok(())
 }

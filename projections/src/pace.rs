@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Projection, ProjectionError,
+    Projection, ProjectionError, Run,
     inline::{column, int},
 };
 
@@ -114,7 +114,11 @@ impl Projection for Pace {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["pace_bookings", "pace"]
+        &["pace"]
+    }
+
+    fn looks_back(&self, event: &AnyEvent) -> bool {
+        self.handles(event)
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
@@ -131,6 +135,7 @@ impl Projection for Pace {
     async fn apply(
         &self,
         connection: &mut PgConnection,
+        run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
         let bookings: Vec<(&RecordedEvent, &BookingEvent)> = events
@@ -144,76 +149,23 @@ impl Projection for Pace {
                 | AnyEvent::Customer(_) => None,
             })
             .collect();
-        if bookings.is_empty() {
-            return Ok(());
-        }
-        let mut entries = load_entries(connection, &bookings).await?;
+        let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();
         let mut totals = Totals::new();
-        for (recorded, event) in &bookings {
-            let before = entries.get(&recorded.aggregate_id);
-            let after = fold(before, event, recorded)
+        for (recorded, event) in bookings {
+            let entry = entries.entry(recorded.aggregate_id).or_insert_with(|| Entry::before(run, recorded));
+            let after = fold(entry.as_ref(), event, recorded)
                 .ok_or_else(|| ProjectionError::does_not_follow(recorded, "the booking was never taken"))?;
-            if let Some(before) = before {
+            if let Some(before) = entry {
                 before.contribute(-1, &mut totals);
             }
             after.contribute(1, &mut totals);
-            entries.insert(recorded.aggregate_id, after);
+            *entry = Some(after);
         }
-        write_entries(connection, entries).await?;
+        if totals.is_empty() {
+            return Ok(());
+        }
         write_totals(connection, totals).await
     }
-}
-
-async fn load_entries(
-    connection: &mut PgConnection,
-    events: &[(&RecordedEvent, &BookingEvent)],
-) -> Result<HashMap<Uuid, Entry>, ProjectionError> {
-    let ids: Vec<Uuid> = events.iter().map(|(event, _)| event.aggregate_id).collect();
-    let rows = sqlx::query!(
-        "SELECT booking_id, booked_on, standing, arrival, nights, currency, amount
-         FROM pace_bookings WHERE booking_id = ANY($1)",
-        &ids
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let entry = Entry {
-                booked_on: row.booked_on,
-                standing: Standing::parse(&row.standing)?,
-                arrival: row.arrival,
-                nights: row.nights,
-                currency: row.currency,
-                amount: row.amount,
-            };
-            Ok((row.booking_id, entry))
-        })
-        .collect()
-}
-
-async fn write_entries(
-    connection: &mut PgConnection,
-    entries: HashMap<Uuid, Entry>,
-) -> Result<(), ProjectionError> {
-    let mut rows: Vec<_> = entries.into_iter().collect();
-    rows.sort_unstable_by_key(|(id, _)| *id);
-    sqlx::query!(
-        "INSERT INTO pace_bookings (booking_id, booked_on, standing, arrival, nights, currency, amount)
-         SELECT * FROM UNNEST($1::uuid[], $2::date[], $3::text[], $4::date[], $5::integer[], $6::text[], $7::bigint[])
-         ON CONFLICT (booking_id) DO UPDATE
-         SET booked_on = EXCLUDED.booked_on, standing = EXCLUDED.standing, arrival = EXCLUDED.arrival,
-             nights = EXCLUDED.nights, currency = EXCLUDED.currency, amount = EXCLUDED.amount",
-        &column!(rows, row => row.0),
-        &column!(rows, row => row.1.booked_on),
-        &column!(rows, row => row.1.standing.as_str().to_owned()),
-        &column!(rows, row => row.1.arrival),
-        &column!(rows, row => row.1.nights),
-        &column!(rows, row => row.1.currency.clone()),
-        &column!(rows, row => row.1.amount)
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 async fn write_totals(connection: &mut PgConnection, totals: Totals) -> Result<(), ProjectionError> {
@@ -258,23 +210,6 @@ enum Standing {
 }
 
 impl Standing {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::OnBooks => "on_books",
-            Self::Cancelled => "cancelled",
-            Self::NoShow => "no_show",
-            Self::Void => "void",
-        }
-    }
-
-    fn parse(name: &str) -> Result<Self, ProjectionError> {
-        [Self::Open, Self::OnBooks, Self::Cancelled, Self::NoShow, Self::Void]
-            .into_iter()
-            .find(|standing| standing.as_str() == name)
-            .ok_or(ProjectionError::Unreadable { what: "standing" })
-    }
-
     /// How a booking ends that is on the books, and one that never was.
     fn end(self, as_ended: Self) -> Self {
         match self {
@@ -310,6 +245,14 @@ struct Counts {
 type Totals = BTreeMap<(NaiveDate, i32, String), Counts>;
 
 impl Entry {
+    /// The booking of an event before it; `None` when it is its first.
+    fn before(run: &Run, event: &RecordedEvent) -> Option<Self> {
+        run.before(event).fold(None, |entry, earlier| match &earlier.event {
+            AnyEvent::Booking(event) => fold(entry.as_ref(), event, earlier),
+            _ => entry,
+        })
+    }
+
     fn taken(terms: &BookingTerms, standing: Standing, recorded: &RecordedEvent) -> Self {
         let booked_on = recorded.occurred_at.with_timezone(&terms.when.zone()).date_naive();
         let entry =

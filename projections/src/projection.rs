@@ -5,7 +5,7 @@ use daybook_domain::{envelope::RecordedEvent, registry::AnyEvent};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{booking_history::BookingHistory, calendar::Calendar, pace::Pace};
+use crate::{Run, booking_history::BookingHistory, calendar::Calendar, pace::Pace};
 
 /// Every projection that follows a tenant's log. A new one is a line here.
 pub static ALL: &[&dyn Projection] = &[&Calendar, &BookingHistory, &Pace];
@@ -30,14 +30,18 @@ pub trait Projection: Send + Sync {
     /// Whether an event is of interest.
     fn handles(&self, event: &AnyEvent) -> bool;
 
-    /// Folds events that follow each other in the log into the tables that the search path leads to. Either all
-    /// of them are folded, or an error is returned and the caller rolls back.
+    /// Whether folding an event takes the earlier ones of its stream ([`Run::before`]).
+    fn looks_back(&self, event: &AnyEvent) -> bool;
+
+    /// Folds events of a run, which follow each other in the log, into the tables that the search path leads to.
+    /// Either all of them are folded, or an error is returned and the caller rolls back.
     ///
     /// # Errors
     /// When PostgreSQL refuses or an event does not fit what is there.
     async fn apply(
         &self,
         connection: &mut PgConnection,
+        run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError>;
 }

@@ -10,7 +10,7 @@ use daybook_domain::{
     personal::revealing,
     registry::{AggregateType, AnyState, Registered},
 };
-use daybook_projections::inline;
+use daybook_projections::{Combined, Schema, inline};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -294,11 +294,14 @@ pub(super) async fn plans(tx: &mut TenantTx<'_>) -> Result<Vec<String>, StoreErr
     sqlx::query_scalar(&sql).fetch_all(&mut **tx).await.map_err(StoreError::db("read the plans"))
 }
 
-/// Writes a batch. The order matters only for claims: what is released goes before what is taken.
+/// Writes a batch. What nearly every batch writes is one statement; what few do are statements of their own, so that
+/// there are not many shapes of it to be planned. The order matters to the guards only, which fire at the end of
+/// each statement: what is released and moved goes before, or with, what is taken.
 pub(super) async fn write(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
-    write_events(tx, rows).await?;
     write_personal(tx, rows).await?;
     write_unique(tx, rows).await?;
+    let mut combined = Combined::default();
+    write_events(&mut combined, tx.schema(), rows);
     // The last event of each aggregate: a replay must arrive at the same row.
     let last: HashMap<Uuid, i64> =
         rows.events.iter().map(|event| (event.aggregate_id, event.position)).collect();
@@ -314,36 +317,31 @@ pub(super) async fn write(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), Stor
         })
         .collect();
     let schema = tx.schema().clone();
-    inline::apply(tx, &schema, &changes).await.map_err(StoreError::db("write inline read models"))?;
-    write_claims(tx, rows).await?;
-    write_responses(tx, rows).await?;
+    inline::apply(tx, &mut combined, &schema, &changes)
+        .await
+        .map_err(StoreError::db("write inline read models"))?;
+    write_claims(tx, &mut combined, rows).await?;
+    write_responses(&mut combined, &schema, rows);
+    combined.execute(tx).await.map_err(StoreError::db("append events"))?;
     write_snapshots(tx, rows).await
 }
 
-async fn write_events(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
-    let n = rows.events.len();
-    if n == 0 {
-        return Ok(());
+fn write_events(combined: &mut Combined, schema: &Schema, rows: &Rows) {
+    if rows.events.is_empty() {
+        return;
     }
     macro_rules! column {
         ($map:expr) => {
             rows.events.iter().map($map).collect::<Vec<_>>()
         };
     }
-    let sql = tx.schema().sql(
-        "WITH appended AS (
-             INSERT INTO {s}.events (position, event_id, aggregate_type, aggregate_id, sequence, event_type,
+    combined
+        .part(&schema.sql(
+            "INSERT INTO {s}.events (position, event_id, aggregate_type, aggregate_id, sequence, event_type,
                                      event_version, recorded_at, actor, on_behalf_of, leaf)
              SELECT * FROM UNNEST($1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::text[],
-                                  $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::bytea[])
-         ), moved AS (
-             INSERT INTO {s}.streams (aggregate_type, aggregate_id, sequence)
-             SELECT * FROM UNNEST($12::text[], $13::uuid[], $14::bigint[])
-             ON CONFLICT (aggregate_id, aggregate_type) DO UPDATE SET sequence = EXCLUDED.sequence
-         )
-         UPDATE {s}.log_head SET position = $15, recorded_at = $16",
-    );
-    sqlx::query(&sql)
+                                  $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::bytea[])",
+        ))
         .bind(column!(|e| e.position))
         .bind(column!(|e| e.event_id))
         .bind(column!(|e| e.aggregate_type.as_str()))
@@ -354,16 +352,20 @@ async fn write_events(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreErr
         .bind(column!(|e| e.recorded_at))
         .bind(column!(|e| e.actor.as_str()))
         .bind(column!(|e| e.on_behalf_of.as_deref()))
-        .bind(column!(|e| e.leaf.as_slice()))
+        .bind(column!(|e| e.leaf.as_slice()));
+    combined
+        .part(&schema.sql(
+            "INSERT INTO {s}.streams (aggregate_type, aggregate_id, sequence)
+             SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[])
+             ON CONFLICT (aggregate_id, aggregate_type) DO UPDATE SET sequence = EXCLUDED.sequence",
+        ))
         .bind(rows.touched.iter().map(|(_, _, e)| e.state.aggregate_type().as_str()).collect::<Vec<_>>())
         .bind(rows.touched.iter().map(|(id, _, _)| *id).collect::<Vec<_>>())
-        .bind(rows.touched.iter().map(|(_, _, e)| e.sequence).collect::<Vec<_>>())
+        .bind(rows.touched.iter().map(|(_, _, e)| e.sequence).collect::<Vec<_>>());
+    combined
+        .part(&schema.sql("UPDATE {s}.log_head SET position = $1, recorded_at = $2"))
         .bind(rows.head.position)
-        .bind(rows.head.recorded_at)
-        .execute(&mut **tx)
-        .await
-        .map_err(StoreError::db("append events"))?;
-    Ok(())
+        .bind(rows.head.recorded_at);
 }
 
 async fn write_personal(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
@@ -428,8 +430,9 @@ async fn write_unique(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreErr
     Ok(())
 }
 
-async fn write_claims(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
-    let (mut capacities, mut released, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Rows) -> Result<(), StoreError> {
+    let (mut capacities, mut released, mut moved, mut taken) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (id, before, after) in &rows.touched {
         match &after.state {
             AnyState::Resource(resource) => {
@@ -439,7 +442,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreErr
                 let old = Booking::of(before).and_then(|before| before.claim());
                 match (old, booking.claim()) {
                     (old, new) if old == new => {}
-                    (_, Some(new)) => taken.push(new),
+                    (None, Some(new)) => taken.push(new),
+                    (Some(_), Some(new)) => moved.push(new),
                     (Some(_), None) => released.push(*id),
                     (None, None) => {}
                 }
@@ -459,46 +463,63 @@ async fn write_claims(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreErr
             .await
             .map_err(StoreError::db("write capacities"))?;
     }
-    if !released.is_empty() {
+    // The guard fires for each statement, so that none is made which changes nothing.
+    if !moved.is_empty() {
+        // What is released frees places for what is moved.
         let sql = tx.schema().sql("DELETE FROM {s}.slot_claims WHERE booking_id = ANY($1)");
         sqlx::query(&sql)
-            .bind(&released)
+            .bind(std::mem::take(&mut released))
             .execute(&mut **tx)
             .await
             .map_err(StoreError::db("release claims"))?;
+        let mut moves = Combined::default();
+        moves.part(&tx.schema().sql(
+            "UPDATE {s}.slot_claims c
+             SET resource_id = w.resource_id, starts_at = w.starts_at, ends_at = w.ends_at, unit = w.unit,
+                 expires_at = w.expires_at
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::timestamptz[])
+                 AS w (booking_id, resource_id, starts_at, ends_at, unit, expires_at)
+             WHERE c.booking_id = w.booking_id",
+        ));
+        bind_claims(&mut moves, &moved);
+        moves.execute(tx).await.map_err(StoreError::db("move claims"))?;
+    }
+    if !released.is_empty() {
+        combined
+            .part(&tx.schema().sql("DELETE FROM {s}.slot_claims WHERE booking_id = ANY($1)"))
+            .bind(released);
     }
     if !taken.is_empty() {
-        let sql = tx.schema().sql(
+        combined.part(&tx.schema().sql(
             "INSERT INTO {s}.slot_claims (booking_id, resource_id, starts_at, ends_at, unit, expires_at)
-             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::timestamptz[])
-             ON CONFLICT (booking_id) DO UPDATE
-             SET resource_id = EXCLUDED.resource_id, starts_at = EXCLUDED.starts_at, ends_at = EXCLUDED.ends_at,
-                 unit = EXCLUDED.unit, expires_at = EXCLUDED.expires_at",
-        );
-        sqlx::query(&sql)
-            .bind(taken.iter().map(|(_, c)| c.booking_id.0).collect::<Vec<_>>())
-            .bind(taken.iter().map(|(resource, _)| resource.0).collect::<Vec<_>>())
-            .bind(taken.iter().map(|(_, c)| c.during.start()).collect::<Vec<_>>())
-            .bind(taken.iter().map(|(_, c)| c.during.end()).collect::<Vec<_>>())
-            .bind(taken.iter().map(|(_, c)| c.unit.and_then(|u| i32::try_from(u).ok())).collect::<Vec<_>>())
-            .bind(taken.iter().map(|(_, c)| c.expires_at).collect::<Vec<_>>())
-            .execute(&mut **tx)
-            .await
-            .map_err(StoreError::db("take claims"))?;
+             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::timestamptz[])",
+        ));
+        bind_claims(combined, &taken);
     }
     Ok(())
 }
 
-async fn write_responses(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
+fn bind_claims(combined: &mut Combined, claims: &[(ResourceId, Claim)]) {
+    combined
+        .bind(claims.iter().map(|(_, c)| c.booking_id.0).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(resource, _)| resource.0).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, c)| c.during.start()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, c)| c.during.end()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, c)| c.unit.and_then(|u| i32::try_from(u).ok())).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, c)| c.expires_at).collect::<Vec<_>>());
+}
+
+fn write_responses(combined: &mut Combined, schema: &Schema, rows: &Rows) {
     if rows.responses.is_empty() {
-        return Ok(());
+        return;
     }
-    let sql = tx.schema().sql(
+    let sql = schema.sql(
         "INSERT INTO {s}.idempotency (scope, key, request_hash, response, first_position, last_position, at, expires_at)
          SELECT w.*, $7, $8 FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::jsonb[], $5::bigint[], $6::bigint[])
              AS w (scope, key, hash, response, first, last)",
     );
-    sqlx::query(&sql)
+    combined
+        .part(&sql)
         .bind(rows.responses.iter().map(|r| r.key.scope.as_str()).collect::<Vec<_>>())
         .bind(rows.responses.iter().map(|r| r.key.key.as_str()).collect::<Vec<_>>())
         .bind(rows.responses.iter().map(|r| r.key.request_hash.as_slice()).collect::<Vec<_>>())
@@ -506,11 +527,7 @@ async fn write_responses(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), Store
         .bind(rows.responses.iter().map(|r| r.positions.map(|p| p.0)).collect::<Vec<_>>())
         .bind(rows.responses.iter().map(|r| r.positions.map(|p| p.1)).collect::<Vec<_>>())
         .bind(rows.head.recorded_at)
-        .bind(rows.responses_expire_at)
-        .execute(&mut **tx)
-        .await
-        .map_err(StoreError::db("keep answers under their keys"))?;
-    Ok(())
+        .bind(rows.responses_expire_at);
 }
 
 /// Long streams get a snapshot each time they pass a multiple of the distance.

@@ -73,6 +73,32 @@ impl<'a> Reader<'a> {
         self.decode(connection, rows).await
     }
 
+    /// The events of streams before a sequence of each, each stream's in order.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses or the log is corrupt.
+    pub async fn before(
+        &mut self,
+        connection: &mut PgConnection,
+        sequences: &HashMap<Uuid, i64>,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        if sequences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(&self.schema.sql(
+            "SELECT e.position, e.leaf
+             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence)
+             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence < wanted.sequence
+             ORDER BY e.position",
+        ))
+        .bind(sequences.keys().copied().collect::<Vec<_>>())
+        .bind(sequences.values().copied().collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(StoreError::db("read earlier events"))?;
+        self.decode(connection, rows).await
+    }
+
     /// The events of one stream.
     ///
     /// # Errors

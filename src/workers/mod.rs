@@ -45,7 +45,7 @@ impl Default for WorkerSettings {
             max_looks_per_second: 50,
             linger: Duration::from_millis(100),
             projector_tasks: 4,
-            projection_batch: 200,
+            projection_batch: 500,
             lease: Duration::from_secs(30),
             hold_sweep: Duration::from_secs(10),
             pruning: Duration::from_secs(3_600),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     ProjectorError,
-    fold::{fold, parked_keys},
+    fold::{fold, parked_keys, read},
 };
 use crate::{
     eventstore::{EventStore, load::Reader},
@@ -31,8 +31,10 @@ pub struct Stepper {
 pub enum Step {
     /// Every projection is at the head.
     Quiet,
-    /// Something was folded; there may be more.
+    /// A whole batch was folded; there may be more.
     Moved,
+    /// Everything was folded that there was when it began.
+    Reached,
     /// What is behind is another node's, waits for a rebuild, or is being worked on.
     NotOurs,
 }
@@ -55,23 +57,24 @@ pub async fn step(store: &EventStore, schema: &Schema, stepper: Stepper) -> Resu
     }
     let mut leased = lease(&mut tx, stepper).await?;
     let Some(from) = leased.iter().map(|leased| leased.position).min() else { return Ok(Step::NotOurs) };
-    let events = Reader::disclosing(schema, store.keys()).after(&mut tx, from, stepper.batch).await?;
-    let Some(last) = events.last().map(|event| event.position) else {
+    let mut reader = Reader::disclosing(schema, store.keys());
+    let run = read(&mut reader, &mut tx, from, stepper.batch).await?;
+    let Some(last) = run.end() else {
         // Whatever is behind is not among those leased.
         return Ok(Step::NotOurs);
     };
     leased.retain(|leased| leased.position < last);
     let parked = parked_keys(&mut tx).await?;
     for Leased { projection, position, .. } in &leased {
-        let new = &events[events.partition_point(|event| event.position <= *position)..];
         let mut parked: HashSet<Uuid> =
             parked.iter().filter(|(name, _)| name == projection.name()).map(|(_, key)| *key).collect();
-        fold(&mut tx, *projection, new, &mut parked).await?;
+        fold(&mut tx, *projection, &run, run.after(*position), &mut parked).await?;
     }
     advance(&mut tx, &leased, last).await?;
     tx.commit().await?;
-    metrics::counter!("daybook_projection_events_total").increment(events.len() as u64);
-    Ok(Step::Moved)
+    metrics::counter!("daybook_projection_events_total").increment(run.events().len() as u64);
+    let full = i64::try_from(run.events().len()).is_ok_and(|events| events >= stepper.batch);
+    Ok(if full { Step::Moved } else { Step::Reached })
 }
 
 /// The log's head beside a checkpoint: its name, version and position.

@@ -1,20 +1,50 @@
 //! Folding a run of events into one projection; what cannot be folded is parked with its successors.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use daybook_domain::RecordedEvent;
-use daybook_projections::{Projection, ProjectionError};
+use daybook_projections::{ALL, Projection, ProjectionError, Run};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::ProjectorError;
+use crate::eventstore::{StoreError, load::Reader};
 
-/// Folds events into the tables that the search path leads to. `parked` are the keys that wait already.
+/// The run of at most `limit` events after a position.
+pub(super) async fn read(
+    reader: &mut Reader<'_>,
+    connection: &mut PgConnection,
+    after: i64,
+    limit: i64,
+) -> Result<Run, StoreError> {
+    let events = reader.after(connection, after, limit).await?;
+    looking_back(reader, connection, events).await
+}
+
+/// Events with the earlier ones of their streams, where some projection looks back at them.
+pub(super) async fn looking_back(
+    reader: &mut Reader<'_>,
+    connection: &mut PgConnection,
+    events: Vec<RecordedEvent>,
+) -> Result<Run, StoreError> {
+    let mut first: HashMap<Uuid, i64> = HashMap::new();
+    for event in &events {
+        if ALL.iter().any(|projection| projection.looks_back(&event.event)) {
+            first.entry(event.aggregate_id).or_insert(event.sequence);
+        }
+    }
+    first.retain(|_, sequence| *sequence > 1);
+    let older = reader.before(connection, &first).await?;
+    Ok(Run::new(events, older))
+}
+
+/// Folds events of a run into the tables that the search path leads to. `parked` are the keys that wait already.
 ///
 /// All events go in at once; only where one of them is at fault are they folded one by one, each in a savepoint.
 pub(super) async fn fold(
     connection: &mut PgConnection,
     projection: &dyn Projection,
+    run: &Run,
     events: &[RecordedEvent],
     parked: &mut HashSet<Uuid>,
 ) -> Result<(), ProjectorError> {
@@ -22,7 +52,7 @@ pub(super) async fn fold(
         return Ok(());
     }
     if !events.iter().any(|event| parked.contains(&event.aggregate_id)) {
-        match attempt(connection, projection, events).await {
+        match attempt(connection, projection, run, events).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_poison() => {}
             Err(source) => return Err(ProjectorError::Projection { name: projection.name(), source }),
@@ -33,7 +63,7 @@ pub(super) async fn fold(
             park(connection, projection, event, "an earlier event of it is parked").await?;
             continue;
         }
-        match attempt(connection, projection, std::slice::from_ref(event)).await {
+        match attempt(connection, projection, run, std::slice::from_ref(event)).await {
             Ok(()) => {}
             Err(error) if error.is_poison() => {
                 let error = error.describe();
@@ -57,10 +87,11 @@ pub(super) async fn fold(
 pub(super) async fn attempt(
     connection: &mut PgConnection,
     projection: &dyn Projection,
+    run: &Run,
     events: &[RecordedEvent],
 ) -> Result<(), ProjectionError> {
     let mut savepoint = connection.begin().await?;
-    match projection.apply(&mut savepoint, events).await {
+    match projection.apply(&mut savepoint, run, events).await {
         Ok(()) => Ok(savepoint.commit().await?),
         Err(error) => {
             savepoint.rollback().await?;

@@ -5,12 +5,15 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use daybook_domain::RecordedEvent;
-use daybook_projections::{Projection, Schema};
+use daybook_projections::{Projection, Run, Schema};
 use sqlx::{Connection, Executor, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{ProjectorError, fold::fold, scratch};
+use super::{
+    ProjectorError,
+    fold::{fold, read},
+    scratch,
+};
 use crate::eventstore::{EventStore, load::Reader};
 
 /// Events folded in one transaction: more than a live batch, as nobody waits for the rows.
@@ -77,17 +80,17 @@ async fn run(
     rebuild.prepare(connection).await?;
 
     let mut reader = Reader::disclosing(schema, store.keys());
-    let mut events = reader.after(&mut reading, 0, BATCH).await?;
+    let mut run = read(&mut reader, &mut reading, 0, BATCH).await?;
     let mut head = 0;
-    while let Some(last) = events.last().map(|event| event.position) {
+    while let Some(last) = run.end() {
         if last > head {
             head = self::head(connection, schema).await?;
         }
         // PostgreSQL folds one batch while the next is read and decoded.
         let (folded, next) =
-            tokio::join!(rebuild.batch(connection, &events), reader.after(&mut reading, last, BATCH));
+            tokio::join!(rebuild.batch(connection, &run), read(&mut reader, &mut reading, last, BATCH));
         folded?;
-        events = next?;
+        run = next?;
         progress(rebuild.position, head);
     }
     let report = rebuild.switch_with_retries(connection, &mut reader).await?;
@@ -125,34 +128,26 @@ impl Rebuild<'_> {
         tx.commit().await.map_err(ProjectorError::db(attempted))
     }
 
-    async fn batch(
-        &mut self,
-        connection: &mut PgConnection,
-        events: &[RecordedEvent],
-    ) -> Result<(), ProjectorError> {
+    async fn batch(&mut self, connection: &mut PgConnection, run: &Run) -> Result<(), ProjectorError> {
         let mut tx = connection.begin().await.map_err(ProjectorError::db("begin a batch of a rebuild"))?;
         // The switch is the commit that has to last; it flushes these as well.
         tx.execute("SET LOCAL synchronous_commit = off")
             .await
             .map_err(ProjectorError::db("begin a batch of a rebuild"))?;
-        let to = self.fold(&mut tx, events).await?;
+        let to = self.fold(&mut tx, run).await?;
         tx.commit().await.map_err(ProjectorError::db("commit a batch of a rebuild"))?;
         self.position = to;
         Ok(())
     }
 
-    /// Folds events into the scratch tables; answers the position they end at.
-    async fn fold(
-        &mut self,
-        tx: &mut Transaction<'_, Postgres>,
-        events: &[RecordedEvent],
-    ) -> Result<i64, ProjectorError> {
+    /// Folds a run into the scratch tables; answers the position it ends at.
+    async fn fold(&mut self, tx: &mut Transaction<'_, Postgres>, run: &Run) -> Result<i64, ProjectorError> {
         let attempted = "move a rebuild on";
-        let Some(to) = events.last().map(|event| event.position) else { return Ok(self.position) };
+        let Some(to) = run.end() else { return Ok(self.position) };
         tx.execute(format!("SET LOCAL search_path = {}", self.scratch).as_str())
             .await
             .map_err(ProjectorError::db(attempted))?;
-        fold(&mut *tx, self.projection, events, &mut self.parked).await?;
+        fold(&mut *tx, self.projection, run, run.events(), &mut self.parked).await?;
         let sql =
             self.scratch.sql("UPDATE {s}.rebuild_state SET position = $1 WHERE position = $2 AND run = $3");
         let moved = sqlx::query(&sql)
@@ -197,12 +192,13 @@ impl Rebuild<'_> {
         let live = self.lock_checkpoint(&mut tx).await?;
         // Workers stand still now; what they had seen must be seen here too, and the newest events with it.
         loop {
-            let events = reader.after(&mut tx, self.position, BATCH).await?;
-            if events.is_empty() {
+            let run = read(reader, &mut tx, self.position, BATCH).await?;
+            let events = run.events().len();
+            if events == 0 {
                 break;
             }
-            self.position = self.fold(&mut tx, &events).await?;
-            if self.position >= live && events.len() < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+            self.position = self.fold(&mut tx, &run).await?;
+            if self.position >= live && events < usize::try_from(BATCH).unwrap_or(usize::MAX) {
                 break;
             }
         }

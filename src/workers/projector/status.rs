@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use daybook_domain::RecordedEvent;
-use daybook_projections::{ALL, Schema};
+use daybook_projections::{ALL, Run, Schema};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{ProjectorError, fold::attempt};
+use super::{
+    ProjectorError,
+    fold::{attempt, looking_back},
+};
 use crate::{
     eventstore::{EventStore, StoreError, load::Reader},
     tenancy::{Access, TenantTx},
@@ -156,12 +158,12 @@ pub async fn retry(
     let events = parked_events(&mut tx, store, schema, projection.name(), key).await?;
     let mut report = RetryReport::default();
     let mut failed = std::collections::HashSet::new();
-    for event in events {
+    for event in events.events() {
         if failed.contains(&event.aggregate_id) {
             report.parked += 1;
             continue;
         }
-        match attempt(&mut tx, projection, std::slice::from_ref(&event)).await {
+        match attempt(&mut tx, projection, &events, std::slice::from_ref(event)).await {
             Ok(()) => {
                 report.applied += 1;
                 unpark(&mut tx, projection.name(), event.position).await?;
@@ -184,7 +186,7 @@ async fn parked_events(
     schema: &Schema,
     name: &str,
     key: Option<Uuid>,
-) -> Result<Vec<RecordedEvent>, ProjectorError> {
+) -> Result<Run, ProjectorError> {
     let rows = sqlx::query(
         "SELECT e.position, e.leaf FROM parked_events p JOIN events e ON e.position = p.position
          WHERE p.projection = $1 AND ($2::uuid IS NULL OR p.key = $2) ORDER BY e.position",
@@ -194,7 +196,9 @@ async fn parked_events(
     .fetch_all(&mut *connection)
     .await
     .map_err(StoreError::db("read the parked events"))?;
-    Ok(Reader::disclosing(schema, store.keys()).decode(connection, rows).await?)
+    let mut reader = Reader::disclosing(schema, store.keys());
+    let events = reader.decode(connection, rows).await?;
+    Ok(looking_back(&mut reader, connection, events).await?)
 }
 
 async fn unpark(connection: &mut PgConnection, name: &str, position: i64) -> Result<(), ProjectorError> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     ProjectorError,
     catch_up::{Step, Stepper, step},
-    fold::fold,
+    fold::{fold, read},
     scratch,
 };
 use crate::eventstore::{EventStore, load::Reader};
@@ -137,7 +137,7 @@ async fn catch_up(store: &EventStore, schema: &Schema) -> Result<(), ProjectorEr
     while patience > 0 {
         match step(store, schema, stepper).await {
             Ok(Step::Quiet) => break,
-            Ok(Step::Moved) => {}
+            Ok(Step::Moved | Step::Reached) => {}
             Ok(Step::NotOurs) | Err(ProjectorError::LeaseLost) => {
                 patience -= 1;
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -186,12 +186,12 @@ async fn replay_projections(
     let mut parked = vec![std::collections::HashSet::new(); follow.len()];
     let mut position = 0;
     while position < until {
-        let events = reader.after(connection, position, BATCH.min(until - position)).await?;
-        let Some(last) = events.last() else { break };
-        position = last.position;
+        let run = read(&mut reader, connection, position, BATCH.min(until - position)).await?;
+        let Some(last) = run.end() else { break };
+        position = last;
         for ((projection, stop), parked) in follow.iter().zip(&mut parked) {
-            let seen = &events[..events.partition_point(|event| event.position <= *stop)];
-            fold(connection, *projection, seen, parked).await?;
+            let seen = &run.events()[..run.events().partition_point(|event| event.position <= *stop)];
+            fold(connection, *projection, &run, seen, parked).await?;
         }
         progress(position);
     }
