@@ -15,8 +15,8 @@ use lru::LruCache;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-const AGGREGATES: NonZeroUsize = NonZeroUsize::new(10_000).expect("10,000 is not zero");
-const SUBJECT_KEYS: NonZeroUsize = NonZeroUsize::new(5_000).expect("5,000 is not zero");
+const AGGREGATES: NonZeroUsize = NonZeroUsize::new(4_000).expect("4,000 is not zero");
+const SUBJECT_KEYS: NonZeroUsize = NonZeroUsize::new(1_000).expect("1,000 is not zero");
 /// Claims kept in memory over all resources of a log; past it the occupancies are dropped and loaded anew.
 const MAX_CLAIMS: usize = 500_000;
 
