@@ -30,7 +30,7 @@ pub struct WorkerSettings {
     pub projector_tasks: usize,
     /// Events folded in one transaction. Folding does not yield, so a large batch would hold up commands beside it.
     pub projection_batch: i64,
-    /// How long a node that fell silent keeps its projections.
+    /// How long a node keeps a log's projections after its last step; another takes them over then.
     pub lease: Duration,
     /// How often holds that ran out are looked for.
     pub hold_sweep: Duration,
@@ -46,7 +46,7 @@ impl Default for WorkerSettings {
             linger: Duration::from_millis(100),
             projector_tasks: 4,
             projection_batch: 500,
-            lease: Duration::from_secs(30),
+            lease: Duration::from_secs(5),
             hold_sweep: Duration::from_secs(10),
             pruning: Duration::from_secs(3_600),
         }

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::support::app::{TestApp, TestTenant};
 
+#[derive(Clone, Copy)]
 struct House<'a> {
     app: &'a TestApp,
     tenant: &'a TestTenant,
@@ -253,6 +254,43 @@ async fn an_event_that_cannot_be_folded_parks_its_booking_and_no_other() {
         projector::retry(&app.store, &tenant.schema(), "booking_history", Some(poisoned)).await.unwrap();
     assert_eq!(again, projector::RetryReport { applied: 2, parked: 0 });
     assert!(house.verify().await.is_equal());
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn two_nodes_share_the_projections_and_one_takes_over_from_the_other() {
+    let app = TestApp::start().await;
+    let other = app.second_node().await;
+    let tenant = app.tenant("nodes").await;
+    let (here, day) = (House::open(&app, &tenant).await, arrival(now(&app).await));
+    let there = House { app: &other, ..here };
+    for week in 0..8 {
+        let day = day + TimeDelta::days(7 * week);
+        let (mine, theirs) = tokio::join!(here.book(day, 2, true), there.book(day, 3, false));
+        tokio::join!(
+            there.ask(mine, BookingCommand::Confirm),
+            here.ask(theirs, BookingCommand::Cancel { waive_fee: false })
+        );
+    }
+    here.caught_up().await;
+    // Every event was folded once: what is added up would differ otherwise.
+    let report = here.verify().await;
+    assert!(report.is_equal(), "{report:#?}");
+
+    // A node that fell silent keeps its leases until they run out, and no longer.
+    other.shut_down().await;
+    let silent = Uuid::now_v7();
+    here.as_owner(&format!(
+        "UPDATE {{s}}.projection_checkpoints
+         SET lease_owner = '{silent}', lease_epoch = lease_epoch + 1, lease_until = clock_timestamp() + interval '1 s'"
+    ))
+    .await;
+    here.book(day + TimeDelta::days(100), 1, false).await;
+    let head = head(&app, &tenant).await;
+    let moment = Duration::from_millis(300);
+    assert!(!projector::wait_for(&app.store, &tenant.schema(), "calendar", head, moment).await.unwrap());
+    here.caught_up().await;
+    assert!(here.verify().await.is_equal());
     app.shut_down().await;
 }
 
