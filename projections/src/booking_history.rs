@@ -2,7 +2,11 @@
 //!
 //! Personal values are in the diffs in the clear, as in every row of a tenant's own schema.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    future::poll_fn,
+    task::Poll,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -70,6 +74,9 @@ pub async fn list(
     .await
 }
 
+/// Events folded before other tasks get their turn.
+const AT_ONCE: usize = 32;
+
 /// The projection.
 #[derive(Clone, Copy, Debug)]
 pub struct BookingHistory;
@@ -123,6 +130,10 @@ impl Projection for BookingHistory {
             }
             rows.push(recorded);
             changes.push(Json(state.step(event)?));
+            // Comparing states is computing; commands beside it do not wait for the whole of it.
+            if rows.len() % AT_ONCE == 0 {
+                yield_now().await;
+            }
         }
         write_history(connection, &rows, &changes).await
     }
@@ -178,6 +189,19 @@ impl Folded {
         self.json = after;
         Ok(changes)
     }
+}
+
+/// Lets other tasks of the runtime have their turn.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn write_history(

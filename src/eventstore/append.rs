@@ -123,10 +123,12 @@ pub(super) async fn catch_up(
         *cache = LaneCache::new();
         return Ok(());
     }
-    let sql =
-        tx.schema().sql("SELECT DISTINCT aggregate_type, aggregate_id FROM {s}.events WHERE position > $1");
+    let sql = tx
+        .schema()
+        .sql("SELECT DISTINCT aggregate_type, aggregate_id FROM {s}.events WHERE position BETWEEN $1 AND $2");
     let foreign: Vec<(String, Uuid)> = sqlx::query_as(&sql)
-        .bind(known)
+        .bind(known + 1)
+        .bind(head)
         .fetch_all(&mut **tx)
         .await
         .map_err(StoreError::db("read what other processes wrote"))?;

@@ -18,6 +18,9 @@ use crate::keys::Keys;
 /// Bump when a fold changes its meaning: snapshots of another version are not used.
 pub const FOLD_VERSION: i32 = 1;
 
+/// Leaves decoded before other tasks get their turn.
+const AT_ONCE: usize = 32;
+
 /// How far a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -216,7 +219,11 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<RecordedEvent>, StoreError> {
         let mut events = Vec::with_capacity(rows.len());
         let mut committed = HashMap::new();
-        for row in rows {
+        for (place, row) in rows.into_iter().enumerate() {
+            // Decoding is computing; commands beside it do not wait for the whole of it.
+            if place % AT_ONCE == AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             let position: i64 = row.try_get(0).map_err(StoreError::db("read a position"))?;
             let leaf = Leaf::decode(row.try_get(1).map_err(StoreError::db("read a leaf"))?, position)?;
             if !leaf.commitments.is_empty() {

@@ -136,7 +136,8 @@ impl Database {
                 .await
                 .map_err(TenancyError::db("connect a writer to PostgreSQL"))?;
             connection
-                .execute("SET lock_timeout = '10s'; SET synchronous_commit = on")
+                // Its statements find rows by their keys and take arrays: no value makes another plan better.
+                .execute("SET lock_timeout = '10s'; SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan")
                 .await
                 .map_err(TenancyError::db("set up a writer connection"))?;
             *guard = Some(connection);

@@ -28,7 +28,7 @@ pub struct WorkerSettings {
     pub linger: Duration,
     /// Tenants whose projections are caught up at once.
     pub projector_tasks: usize,
-    /// Events folded in one transaction. Folding does not yield, so a large batch would hold up commands beside it.
+    /// Events folded in one transaction.
     pub projection_batch: i64,
     /// How long a node keeps a log's projections after its last step; another takes them over then.
     pub lease: Duration,
