@@ -18,6 +18,7 @@ mod history;
 mod http_contract;
 mod isolation;
 mod ordering;
+mod pool;
 mod postgres_es;
 mod projections;
 mod races;
