@@ -265,6 +265,7 @@ impl Drop for Pooled {
     }
 }
 
+#[expect(clippy::expect_used, reason = "only dropping takes the connection out")]
 impl Deref for Pooled {
     type Target = PgConnection;
 
@@ -273,6 +274,7 @@ impl Deref for Pooled {
     }
 }
 
+#[expect(clippy::expect_used, reason = "only dropping takes the connection out")]
 impl DerefMut for Pooled {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.open.as_mut().expect("it is taken out when this is dropped").connection
