@@ -198,31 +198,44 @@ pub struct NightAvailability {
     pub refusal: Option<DomainError>,
 }
 
-/// Each night of a stay's dates, by itself.
-///
-/// A stay over free nights is taken wherever no pin stands in its way. Rules about arrival that hold for a
-/// whole stay are the decision's to apply.
-pub fn nights_of(
-    offering: &Offering,
-    candidate: &Candidate,
-    nights: &Nights,
-    now: DateTime<Utc>,
-) -> Vec<NightAvailability> {
-    let Candidate { resource, schedule, occupancy } = candidate;
-    let free_on = |night: Nights| {
-        let timed = timed(offering, &RequestedTime::Nights(night), resource.time_zone)?;
-        check_window(offering, &timed, now)?;
-        check_open(schedule.as_deref(), &timed)?;
-        Ok(free_units(occupancy, resource.capacity, &timed.occupies, now))
-    };
-    nights
-        .dates()
-        .filter_map(|date| Some((date, one_night(date)?)))
-        .map(|(date, night)| match free_on(night) {
-            Ok(free) => NightAvailability { date, free, refusal: None },
-            Err(refusal) => NightAvailability { date, free: 0, refusal: Some(refusal) },
-        })
-        .collect()
+/// The nights of a stay's dates as an offering takes them in one time zone: the same for each of its resources there,
+/// so worked out once.
+#[derive(Clone, Debug)]
+pub struct NightsInZone {
+    nights: Vec<(NaiveDate, Result<Timed, DomainError>)>,
+}
+
+impl NightsInZone {
+    /// Works them out.
+    pub fn new(offering: &Offering, nights: &Nights, zone: Tz, now: DateTime<Utc>) -> Self {
+        let timed_on = |night: Nights| {
+            let timed = timed(offering, &RequestedTime::Nights(night), zone)?;
+            check_window(offering, &timed, now)?;
+            Ok(timed)
+        };
+        let nights = nights.dates().filter_map(|date| Some((date, timed_on(one_night(date)?)))).collect();
+        Self { nights }
+    }
+
+    /// Each night by itself, on a resource of this zone.
+    ///
+    /// A stay over free nights is taken wherever no pin stands in its way. Rules about arrival that hold for a
+    /// whole stay are the decision's to apply.
+    pub fn on(&self, candidate: &Candidate, now: DateTime<Utc>) -> Vec<NightAvailability> {
+        let Candidate { resource, schedule, occupancy } = candidate;
+        let free_on = |timed: &Result<Timed, DomainError>| {
+            let timed = timed.as_ref().map_err(Clone::clone)?;
+            check_open(schedule.as_deref(), timed)?;
+            Ok(free_units(occupancy, resource.capacity, &timed.occupies, now))
+        };
+        self.nights
+            .iter()
+            .map(|(date, timed)| match free_on(timed) {
+                Ok(free) => NightAvailability { date: *date, free, refusal: None },
+                Err(refusal) => NightAvailability { date: *date, free: 0, refusal: Some(refusal) },
+            })
+            .collect()
+    }
 }
 
 /// A stretch that cannot be booked, and what blocks it.

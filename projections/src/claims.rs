@@ -37,30 +37,43 @@ pub enum Asked {
     Resource(ResourceId),
 }
 
-/// The places asked for with every claim that overlaps `[from, to)`; `None` when there is no such offering or
-/// resource.
+/// The places asked for with every claim that overlaps the window; `None` when there is no such offering or resource.
+///
+/// How wide the window must be may depend on the offering, if one was asked for.
 ///
 /// # Errors
 /// When PostgreSQL refuses, or a row is of a shape this binary does not know.
 pub async fn places(
     connection: &mut PgConnection,
     asked: Asked,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
+    window: impl FnOnce(Option<&Offering>) -> (DateTime<Utc>, DateTime<Utc>) + Send,
 ) -> Result<Option<Places>, sqlx::Error> {
     let rows = match asked {
-        Asked::Offering(offering, resource) => {
+        Asked::Offering(offering, Some(resource)) => {
             sqlx::query(
                 "SELECT clock_timestamp(), o.id, o.archived, o.terms, r.id, r.name, r.kind, r.capacity, r.time_zone,
                         r.archived, s.id, s.name, s.resource_ids, s.rules
                  FROM offerings o
-                 LEFT JOIN LATERAL unnest(o.resource_ids) WITH ORDINALITY AS w (id, n) ON $2::uuid IS NULL OR w.id = $2
-                 LEFT JOIN resources r ON r.id = w.id
+                 LEFT JOIN resources r ON r.id = $2 AND r.id = ANY (o.resource_ids)
                  LEFT JOIN schedules s ON NOT s.archived AND s.resource_ids @> ARRAY[r.id]
+                 WHERE o.id = $1",
+            )
+            .bind(offering.0)
+            .bind(resource.0)
+            .fetch_all(&mut *connection)
+            .await?
+        }
+        Asked::Offering(offering, None) => {
+            // What is large and the same for all resources is sent once: the terms here, a schedule below.
+            sqlx::query(
+                "SELECT clock_timestamp(), o.id, o.archived, CASE WHEN coalesce(w.n, 1) = 1 THEN o.terms END, r.id,
+                        r.name, r.kind, r.capacity, r.time_zone, r.archived, NULL::uuid
+                 FROM offerings o
+                 LEFT JOIN LATERAL unnest(o.resource_ids) WITH ORDINALITY AS w (id, n) ON true
+                 LEFT JOIN resources r ON r.id = w.id
                  WHERE o.id = $1 ORDER BY w.n",
             )
             .bind(offering.0)
-            .bind(resource.map(|resource| resource.0))
             .fetch_all(&mut *connection)
             .await?
         }
@@ -82,11 +95,37 @@ pub async fn places(
     let mut candidates =
         rows.iter().filter_map(|row| candidate(row).transpose()).collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<Uuid> = candidates.iter().map(|candidate| candidate.id().0).collect();
+    if let Asked::Offering(_, None) = asked {
+        let schedules = schedules_of(connection, &ids).await?;
+        for candidate in &mut candidates {
+            candidate.schedule = schedules.get(&candidate.id()).cloned();
+        }
+    }
+    let (from, to) = window(offering.as_ref());
     let mut claims = claims_overlapping(connection, &ids, from, to).await?;
     for candidate in &mut candidates {
         candidate.occupancy = Arc::new(claims.remove(&candidate.id()).unwrap_or_default());
     }
     Ok(Some(Places { offering, candidates, now }))
+}
+
+/// The schedules that are in force, by resource.
+async fn schedules_of(
+    connection: &mut PgConnection,
+    resource_ids: &[Uuid],
+) -> Result<HashMap<ResourceId, Arc<Schedule>>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT s.id, s.name, s.resource_ids, s.rules FROM schedules s WHERE NOT s.archived AND s.resource_ids && $1",
+    )
+    .bind(resource_ids)
+    .fetch_all(connection)
+    .await?;
+    let mut schedules = HashMap::new();
+    for row in &rows {
+        let Some(schedule) = schedule(row, 0)?.map(Arc::new) else { continue };
+        schedules.extend(schedule.resource_ids.iter().map(|resource| (*resource, schedule.clone())));
+    }
+    Ok(schedules)
 }
 
 /// Every claim that overlaps `[from, to)`, by resource.
@@ -100,9 +139,8 @@ pub async fn claims_overlapping(
     to: DateTime<Utc>,
 ) -> Result<HashMap<ResourceId, Occupancy>, sqlx::Error> {
     type ClaimRow = (Uuid, Uuid, DateTime<Utc>, DateTime<Utc>, Option<i32>, Option<DateTime<Utc>>);
-    let mut claims: HashMap<ResourceId, Occupancy> = HashMap::new();
     if resource_ids.is_empty() {
-        return Ok(claims);
+        return Ok(HashMap::new());
     }
     let rows: Vec<ClaimRow> = sqlx::query_as(
         "SELECT w.id, c.booking_id, c.starts_at, c.ends_at, c.unit, c.expires_at
@@ -113,20 +151,42 @@ pub async fn claims_overlapping(
     .bind(to)
     .fetch_all(connection)
     .await?;
+    let mut claims: HashMap<ResourceId, Vec<Claim>> = HashMap::new();
     for (resource, booking, starts_at, ends_at, unit, expires_at) in rows {
         // The table's own check keeps every claim's end after its start.
         let Ok(during) = Interval::new(starts_at, ends_at) else { continue };
         let unit = unit.and_then(|unit| u32::try_from(unit).ok());
         let claim = Claim { booking_id: BookingId(booking), during, unit, expires_at };
-        claims.entry(ResourceId(resource)).or_default().insert(claim);
+        claims.entry(ResourceId(resource)).or_default().push(claim);
     }
-    Ok(claims)
+    Ok(claims.into_iter().map(|(resource, claims)| (resource, claims.into_iter().collect())).collect())
 }
 
 /// The instants that a question about `[from, to)` can depend on: buffers reach at most a week, zones a day.
 pub fn margin(from: DateTime<Utc>, to: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
-    let margin = TimeDelta::days(9);
-    (from.checked_sub_signed(margin).unwrap_or(from), to.checked_add_signed(margin).unwrap_or(to))
+    widened(from, to, TimeDelta::days(9), TimeDelta::days(9))
+}
+
+/// The instants that the nights from one midnight to another, each by itself, depend on, in any zone. That is what
+/// overlaps them; how others could be moved to make room is nothing that single nights are asked about.
+pub fn margin_of_nights(
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    offering: Option<&Offering>,
+) -> (DateTime<Utc>, DateTime<Utc>) {
+    let (before, after) =
+        offering.map_or((0, 0), |offering| (offering.buffer_before_minutes, offering.buffer_after_minutes));
+    let reach = |buffer: u32| TimeDelta::days(1) + TimeDelta::minutes(buffer.into());
+    widened(from, to, reach(before), reach(after))
+}
+
+fn widened(
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    before: TimeDelta,
+    after: TimeDelta,
+) -> (DateTime<Utc>, DateTime<Utc>) {
+    (from.checked_sub_signed(before).unwrap_or(from), to.checked_add_signed(after).unwrap_or(to))
 }
 
 fn unreadable(what: &str) -> sqlx::Error {
@@ -155,17 +215,18 @@ fn candidate(row: &PgRow) -> Result<Option<Candidate>, sqlx::Error> {
         time_zone: row.try_get::<&str, _>(8)?.parse().map_err(|_| unreadable("time zone"))?,
         archived: row.try_get(9)?,
     };
-    let schedule = schedule(row)?.map(Arc::new);
+    let schedule = schedule(row, 10)?.map(Arc::new);
     Ok(Some(Candidate { resource: Arc::new(resource), schedule, occupancy: Arc::default() }))
 }
 
-fn schedule(row: &PgRow) -> Result<Option<Schedule>, sqlx::Error> {
-    let Some(id) = row.try_get::<Option<Uuid>, _>(10)? else { return Ok(None) };
-    let Json(rules) = row.try_get::<Json<Rules>, _>(13)?;
+/// A schedule from four columns; `None` for the empty side of a join.
+fn schedule(row: &PgRow, first: usize) -> Result<Option<Schedule>, sqlx::Error> {
+    let Some(id) = row.try_get::<Option<Uuid>, _>(first)? else { return Ok(None) };
+    let Json(rules) = row.try_get::<Json<Rules>, _>(first + 3)?;
     Ok(Some(Schedule {
         id: Some(ScheduleId(id)),
-        name: Name::new(row.try_get(11)?, "/name").map_err(|_| unreadable("name of a schedule"))?,
-        resource_ids: row.try_get::<Vec<Uuid>, _>(12)?.into_iter().map(ResourceId).collect(),
+        name: Name::new(row.try_get(first + 1)?, "/name").map_err(|_| unreadable("name of a schedule"))?,
+        resource_ids: row.try_get::<Vec<Uuid>, _>(first + 2)?.into_iter().map(ResourceId).collect(),
         rules,
         archived: false,
     }))

@@ -170,10 +170,12 @@ async fn fill_camping(store: &EventStore, schema: &Schema, slug: &str) -> anyhow
         };
         seed.command(seed.id(name), OfferingCommand::Create { terms: Box::new(terms) }).await?;
     }
+    let mut connection = store.database().app().acquire(None).await.context("ask for the date")?;
     let today: chrono::NaiveDate = sqlx::query_scalar("SELECT current_date")
-        .fetch_one(store.database().app())
+        .fetch_one(&mut *connection)
         .await
         .context("ask for the date")?;
+    drop(connection);
     for (index, guest) in
         ["Mila Peeters", "Noah Janssens", "Olivia Maes", "Arthur Jacobs", "Louise Mertens"].iter().enumerate()
     {

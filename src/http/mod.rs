@@ -19,6 +19,7 @@ pub mod position;
 pub mod problem;
 pub mod query;
 pub mod respond;
+pub mod utc;
 
 pub mod audit;
 pub mod availability;

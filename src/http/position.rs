@@ -68,7 +68,7 @@ pub async fn read_followed(
         if seen.is_some_and(|seen| seen >= position) {
             return Ok(tx);
         }
-        drop(tx);
+        tx.release();
         if Instant::now() >= until {
             return Err(behind());
         }
@@ -87,7 +87,7 @@ async fn wait_for_head(state: &AppState, call: &CallContext, position: i64) -> R
     while *head.borrow_and_update() < position {
         let mut tx = begin(state, call).await?;
         let found = positions::head(&mut tx).await?;
-        drop(tx);
+        tx.release();
         if found >= position {
             return Ok(());
         }

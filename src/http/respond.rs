@@ -18,8 +18,17 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// # Errors
 /// `internal` when it does not serialise.
 pub fn json<T: Serialize>(body: &T) -> Result<Response> {
-    let bytes = serde_json::to_vec(body).map_err(Problem::internal)?;
-    Ok(([(header::CONTENT_TYPE, JSON)], bytes).into_response())
+    json_of_about(1_000, body)
+}
+
+/// A JSON body that will be about so many bytes long: a long one is not copied again and again as it grows.
+///
+/// # Errors
+/// `internal` when it does not serialise.
+pub fn json_of_about<T: Serialize>(bytes: usize, body: &T) -> Result<Response> {
+    let mut text = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut text, body).map_err(Problem::internal)?;
+    Ok(([(header::CONTENT_TYPE, JSON)], text).into_response())
 }
 
 /// A JSON body of one aggregate, with its version as `ETag`.

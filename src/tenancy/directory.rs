@@ -104,7 +104,7 @@ impl TenantDirectory {
         .fetch_optional(&mut *tx)
         .await
         .map_err(TenancyError::db("look up a token"))?;
-        tx.commit().await?;
+        tx.release();
         let caller = row.map(|(tenant, token)| Caller { tenant: TenantId(tenant), token: TokenId(token) });
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.len() >= MAX_ENTRIES {
@@ -177,7 +177,7 @@ impl TenantDirectory {
         );
         let rows =
             sqlx::query(&sql).bind(value).fetch_all(&mut *tx).await.map_err(TenancyError::db(attempted))?;
-        tx.commit().await?;
+        tx.release();
         rows.into_iter()
             .map(|row| {
                 Ok(TenantInfo {

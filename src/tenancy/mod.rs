@@ -4,6 +4,7 @@ pub mod admin;
 pub mod database;
 pub mod directory;
 pub mod migrate;
+pub mod pool;
 pub mod provision;
 pub mod tx;
 
@@ -63,6 +64,18 @@ impl TenancyError {
         match self {
             Self::Database { source: sqlx::Error::Database(error), .. } => {
                 error.code().as_deref() == Some("42501")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether PostgreSQL or the network ended the connection.
+    pub(crate) fn is_connection_lost(&self) -> bool {
+        match self {
+            Self::Database { source: sqlx::Error::Io(_), .. } => true,
+            // An administrator, a crash, or an idle timeout ended it; the word was waiting on the connection.
+            Self::Database { source: sqlx::Error::Database(error), .. } => {
+                matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P05" | "25P03"))
             }
             _ => false,
         }

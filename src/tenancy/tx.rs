@@ -3,9 +3,12 @@
 use std::ops::{Deref, DerefMut};
 
 use daybook_projections::Schema;
-use sqlx::{Database, PgConnection, PgPool, Postgres, TransactionManager as _, pool::PoolConnection};
+use sqlx::{Database, PgConnection, Postgres, TransactionManager as _};
 
-use super::TenancyError;
+use super::{
+    TenancyError,
+    pool::{Pool, Pooled},
+};
 
 type Manager = <Postgres as Database>::TransactionManager;
 
@@ -36,7 +39,7 @@ pub struct TenantTx<'c> {
 
 #[derive(Debug)]
 enum Held<'c> {
-    Pooled(PoolConnection<Postgres>),
+    Pooled(Pooled),
     Lent(&'c mut PgConnection),
 }
 
@@ -53,15 +56,33 @@ impl TenantTx<'static> {
     ///
     /// # Errors
     /// When no connection can be had or PostgreSQL refuses.
-    pub async fn begin(pool: &PgPool, schema: &Schema, access: Access) -> Result<Self, TenancyError> {
-        // Each connection of the pool may refuse the role, see `is_role_refused`; a fresh one does not.
-        let mut others = pool.options().get_max_connections();
+    pub async fn begin(pool: &Pool, schema: &Schema, access: Access) -> Result<Self, TenancyError> {
+        // Each connection of the pool may refuse the role, see `is_role_refused`, or have broken while nobody used
+        // it; a fresh one has not. Nothing but the beginning is repeated.
+        let mut others = pool.size();
         loop {
-            let connection = pool.acquire().await.map_err(TenancyError::db(BEGIN))?;
-            match Self::enter(Held::Pooled(connection), schema, access).await {
-                Err(error) if error.is_role_refused() && others > 0 => others -= 1,
+            let connection = pool.acquire(Some(schema)).await.map_err(TenancyError::db(BEGIN))?;
+            let reused = connection.is_reused();
+            let statement = begin_pooled_statement(schema, access);
+            match Self::enter(Held::Pooled(connection), schema, statement).await {
+                Err(error)
+                    if others > 0 && (error.is_role_refused() || reused && error.is_connection_lost()) =>
+                {
+                    others -= 1;
+                }
                 begun => return begun,
             }
+        }
+    }
+
+    /// Ends a transaction whose statements have all been run to their end, and which may be rolled back: a read.
+    ///
+    /// The same as dropping it, except that the connection is free at once: the rollback is on its way when this
+    /// returns, and its answer is left to the connection's next user. After a statement that was cut off, that user
+    /// would have to wait for it as well.
+    pub fn release(mut self) {
+        if let Held::Pooled(connection) = &mut self.connection {
+            connection.is_done();
         }
     }
 }
@@ -76,12 +97,11 @@ impl<'c> TenantTx<'c> {
         schema: &Schema,
         access: Access,
     ) -> Result<Self, TenancyError> {
-        Self::enter(Held::Lent(connection), schema, access).await
+        Self::enter(Held::Lent(connection), schema, begin_statement(schema, access)).await
     }
 
-    async fn enter(connection: Held<'c>, schema: &Schema, access: Access) -> Result<Self, TenancyError> {
+    async fn enter(connection: Held<'c>, schema: &Schema, statement: String) -> Result<Self, TenancyError> {
         let mut tx = Self { connection, state: State::Beginning, schema: schema.clone() };
-        let statement = begin_statement(schema, access);
         Manager::begin(&mut tx, Some(statement.into())).await.map_err(TenancyError::db(BEGIN))?;
         tx.state = State::Open;
         Ok(tx)
@@ -118,10 +138,11 @@ impl<'c> TenantTx<'c> {
 impl Drop for TenantTx<'_> {
     fn drop(&mut self) {
         match (self.state, &mut self.connection) {
-            // Sent with the connection's next statement, or when it returns to the pool.
+            // Sent with the lane's next statement, or before the pool hands the connection on.
             (State::Open, _) => Manager::start_rollback(self),
-            (State::Beginning, Held::Pooled(connection)) => connection.close_on_drop(),
-            (State::Beginning, Held::Lent(_)) | (State::Ended, _) => {}
+            (State::Beginning, Held::Pooled(connection)) => connection.is_lost(),
+            (State::Ended, Held::Pooled(connection)) => connection.is_done(),
+            (State::Beginning | State::Ended, Held::Lent(_)) => {}
         }
     }
 }
@@ -156,4 +177,13 @@ fn begin_statement(schema: &Schema, access: Access) -> String {
         Access::Write => "READ WRITE",
     };
     format!("BEGIN {mode}; SET LOCAL ROLE {schema}; SET LOCAL search_path = {schema}")
+}
+
+/// The pool's connections keep to generic plans, see [`super::Database::connect`]. Only reads of requests are made for them.
+fn begin_pooled_statement(schema: &Schema, access: Access) -> String {
+    let begin = begin_statement(schema, access);
+    match access {
+        Access::Read => begin,
+        Access::ReadConsistent | Access::Write => format!("{begin}; SET LOCAL plan_cache_mode = auto"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use daybook::tenancy::{Access, Schema, TenantDirectory, TenantTx, database::PoolSettings};
+use daybook::tenancy::{Access, Schema, TenantDirectory, TenantTx, database::PoolSettings, pool::Pool};
 use daybook_domain::tenant::TenantCommand;
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -149,6 +149,7 @@ async fn a_cancelled_request_leaves_no_role_or_search_path_behind() {
     for n in 0..300 {
         let schema = if n % 2 == 0 { &site.schema } else { &other };
         let access = if dice.below(2) == 0 { Access::Read } else { Access::Write };
+        let dice_of_end = dice.below(3);
         let request = async {
             let mut tx = TenantTx::begin(&pool, schema, access).await.unwrap();
             for _ in 0..3 {
@@ -161,7 +162,14 @@ async fn a_cancelled_request_leaves_no_role_or_search_path_behind() {
                 // A statement that fails leaves the transaction aborted.
                 let _ = sqlx::raw_sql("SELECT 1 / 0").execute(&mut *tx).await;
             }
-            tx.commit().await
+            match dice_of_end {
+                0 => tx.commit().await,
+                1 => tx.rollback().await,
+                _ => {
+                    tx.release();
+                    Ok(())
+                }
+            }
         };
         if n % 2 == 0 {
             cut += u32::from(
@@ -200,8 +208,8 @@ async fn poll_times<T>(future: impl Future<Output = T>, times: u64) -> Option<T>
 }
 
 /// Who the pooled connection is, where it looks, and whether it is in a transaction of somebody else's.
-async fn state(pool: &PgPool) -> (String, String, String) {
-    let mut connection = pool.acquire().await.unwrap();
+async fn state(pool: &Pool) -> (String, String, String) {
+    let mut connection = pool.acquire(None).await.unwrap();
     let ask =
         "SELECT current_user::text, current_setting('search_path'), current_setting('transaction_read_only')";
     let answer = sqlx::query_as(ask).fetch_one(&mut *connection).await.unwrap();

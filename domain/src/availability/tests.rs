@@ -80,7 +80,13 @@ fn every_start_offered_can_be_booked_and_none_lies_in_a_gap() {
 #[test]
 fn nights_are_told_one_by_one() {
     let pool = candidate(1, 2, &[claim(7, "2026-06-02", "2026-06-03", None)]);
-    let told = nights_of(&stay_offering(), &pool, &stay("2026-05-31", "2026-06-04"), now());
+    let told = NightsInZone::new(
+        &stay_offering(),
+        &stay("2026-05-31", "2026-06-04"),
+        pool.resource.time_zone,
+        now(),
+    )
+    .on(&pool, now());
     let free: Vec<_> = told.iter().map(|night| night.free).collect();
     assert_eq!(free, [0, 2, 1, 2]);
     assert!(told[0].refusal.is_some() && told[1].refusal.is_none());

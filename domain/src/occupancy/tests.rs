@@ -52,6 +52,27 @@ fn inserting_again_replaces_and_removing_leaves_nothing() {
 
 proptest! {
     #[test]
+    fn collected_claims_are_those_inserted_one_by_one(
+        claims in prop::collection::vec(
+            (0_u128..20, 0_i64..50, 1_i64..40, prop::option::weighted(0.3, 0_i64..20), prop::option::weighted(0.3, 1_u32..4)),
+            0..30,
+        ),
+    ) {
+        let claims: Vec<Claim> = claims
+            .into_iter()
+            .map(|(id, start, length, expires, unit)| Claim { unit, ..claim(id, start, length, expires) })
+            .collect();
+        let mut one_by_one = Occupancy::default();
+        claims.iter().for_each(|claim| one_by_one.insert(*claim));
+        let collected: Occupancy = claims.into_iter().collect();
+        prop_assert_eq!(collected.claims, one_by_one.claims);
+        prop_assert_eq!(collected.keys, one_by_one.keys);
+        prop_assert_eq!(collected.per_class, one_by_one.per_class);
+        prop_assert_eq!(collected.coverage, one_by_one.coverage);
+        prop_assert_eq!(collected.pins, one_by_one.pins);
+    }
+
+    #[test]
     fn the_index_agrees_with_a_plain_list(
         steps in prop::collection::vec(
             (0_u128..12, 0_i64..100, 1_i64..90, prop::option::weighted(0.3, 0_i64..20), prop::bool::weighted(0.25)),

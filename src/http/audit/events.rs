@@ -98,6 +98,6 @@ pub async fn events(
     }
     let mut tx = position::read(&state, &call, min).await?;
     let mut rows = log::page(&mut tx, &filter, page.fetch()).await?;
-    drop(tx);
-    respond::json(&AuditPage::new(&mut rows, &page, &cursors)?)
+    tx.release();
+    respond::json_of_about(1_000 + rows.len() * 1_400, &AuditPage::new(&mut rows, &page, &cursors)?)
 }

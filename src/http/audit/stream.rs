@@ -71,9 +71,9 @@ pub async fn stream(
     };
     let mut tx = position::read(&state, &call, min).await?;
     let mut rows = log::page(&mut tx, &filter, page.fetch()).await?;
-    drop(tx);
+    tx.release();
     if rows.is_empty() && after.is_none() {
         return Err(Problem::not_found());
     }
-    respond::json(&AuditPage::new(&mut rows, &page, &cursors)?)
+    respond::json_of_about(1_000 + rows.len() * 1_400, &AuditPage::new(&mut rows, &page, &cursors)?)
 }

@@ -113,10 +113,9 @@ pub async fn explain(
     min: MinPosition,
     Query(Question { resource, dates, mode }): Query<Question>,
 ) -> Result<Response> {
-    let (from, to) = dates.instants();
     let mut tx = position::read(&state, &call, min).await?;
-    let places = claims::places(&mut tx, Asked::Resource(resource), from, to).await?;
-    drop(tx);
+    let places = claims::places(&mut tx, Asked::Resource(resource), |_| dates.instants(None)).await?;
+    tx.release();
     let places = places.ok_or_else(Problem::not_found)?;
     let candidate = places.candidates.first().ok_or_else(Problem::not_found)?;
     let zone = candidate.resource.time_zone;

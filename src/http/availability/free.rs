@@ -1,10 +1,12 @@
 //! `GET /availability?offering_id|resource_id&from&to`
 
+use std::collections::HashMap;
+
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, FixedOffset, NaiveDate};
 use daybook_domain::{
     DomainError, Nights, OfferingId, ResourceId,
-    availability::{NightAvailability, nights_of, slots_on},
+    availability::{NightAvailability, NightsInZone, slots_on},
     booking::Candidate,
     offering::{Offering, OfferingMode},
 };
@@ -125,11 +127,13 @@ pub async fn free(
     min: MinPosition,
     Query(Question { asked, dates }): Query<Question>,
 ) -> Result<Response> {
-    let (from, to) = dates.instants();
     let mut tx = position::read(&state, &call, min).await?;
-    let places = claims::places(&mut tx, asked, from, to).await?.ok_or_else(Problem::not_found)?;
-    drop(tx);
-    respond::json(&answer(places, asked, dates)?)
+    let places = claims::places(&mut tx, asked, |offering| dates.instants(offering))
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    tx.release();
+    let answer = answer(places, asked, dates)?;
+    respond::json_of_about(1_000 + answer.resources.len() * 400, &answer)
 }
 
 fn answer(places: Places, asked: Asked, dates: Dates) -> Result<Availability> {
@@ -151,12 +155,16 @@ fn answer(places: Places, asked: Asked, dates: Dates) -> Result<Availability> {
     }
     let nights = Nights::new(dates.from, dates.to)
         .map_err(|_| Problem::field("?from", "out_of_range", "these dates are out of range"))?;
+    let mut in_zones = HashMap::new();
     let resource = |candidate: &Candidate| {
         let (mut by_night, mut by_slot) = (None, None);
         match offering.mode {
             OfferingMode::Nights => {
                 let archived = offering.archived || !candidate.resource.bookable();
-                let found = nights_of(&offering, candidate, &nights, now);
+                let zone = candidate.resource.time_zone;
+                let in_zone =
+                    in_zones.entry(zone).or_insert_with(|| NightsInZone::new(&offering, &nights, zone, now));
+                let found = in_zone.on(candidate, now);
                 by_night = Some(found.into_iter().map(|found| night(found, archived)).collect());
             }
             OfferingMode::Slot => by_slot = Some(slots(&offering, candidate, &nights, now)),

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod free;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use daybook_domain::offering::{Offering, OfferingMode};
 use daybook_projections::claims;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -56,9 +57,13 @@ impl Dates {
         Ok(())
     }
 
-    /// Instants that surely hold everything these dates depend on, in any zone.
-    pub fn instants(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+    /// Instants that surely hold everything these dates depend on, in any zone; by nights if no offering is given.
+    pub fn instants(&self, offering: Option<&Offering>) -> (DateTime<Utc>, DateTime<Utc>) {
         let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc();
-        claims::margin(midnight(self.from), midnight(self.to))
+        let (from, to) = (midnight(self.from), midnight(self.to));
+        match offering.map(|offering| offering.mode) {
+            Some(OfferingMode::Slot) => claims::margin(from, to),
+            Some(OfferingMode::Nights) | None => claims::margin_of_nights(from, to, offering),
+        }
     }
 }

@@ -85,7 +85,7 @@ async fn look_for_booking(
 ) -> Result<Vec<Alternative>> {
     let mut tx = position::read(state, call, MinPosition(None)).await?;
     let Some(row) = bookings::get(&mut tx, id.0).await? else { return Ok(Vec::new()) };
-    drop(tx);
+    tx.release();
     let Some(when) = when.or_else(|| requested_again(&row)) else { return Ok(Vec::new()) };
     look(state, call, OfferingId(row.offering_id), Some(ResourceId(row.resource_id)), &when).await
 }
@@ -98,10 +98,10 @@ async fn look(
     when: &RequestedTime,
 ) -> Result<Vec<Alternative>> {
     let (start, end) = around(when);
-    let (from, to) = claims::margin(start - AROUND, end + AROUND);
+    let window = claims::margin(start - AROUND, end + AROUND);
     let mut tx = position::read(state, call, MinPosition(None)).await?;
-    let places = claims::places(&mut tx, Asked::Offering(offering, None), from, to).await?;
-    drop(tx);
+    let places = claims::places(&mut tx, Asked::Offering(offering, None), |_| window).await?;
+    tx.release();
     let Some(mut places) = places else { return Ok(Vec::new()) };
     let Some(offering) = places.offering.filter(|offering| !offering.archived) else { return Ok(Vec::new()) };
     // The resource that was asked for comes first; the others keep the offering's order.

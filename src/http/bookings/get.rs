@@ -67,7 +67,7 @@ pub async fn get(
     let mut tx = position::read(&state, &call, min).await?;
     let Some(until) = until else {
         let row = bookings::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
-        drop(tx);
+        tx.release();
         let version = row.version;
         return respond::versioned(&BookingBody::from(row), version);
     };
@@ -79,7 +79,7 @@ pub async fn get(
     let stream = StreamRef { aggregate_type: AggregateType::Booking, id };
     let mut reader = Reader::disclosing(&call.schema, state.store().keys());
     let (entry, _) = reader.aggregate(&mut tx, stream, until).await?.ok_or_else(Problem::not_found)?;
-    drop(tx);
+    tx.release();
     let booking = Booking::of(&entry.state).ok_or_else(wrong_type)?;
     respond::versioned(&BookingBody::new(id, booking, entry.sequence)?, entry.sequence)
 }

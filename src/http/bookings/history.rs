@@ -120,6 +120,6 @@ pub async fn history(
     if rows.is_empty() && bookings::get(&mut tx, id).await?.is_none() {
         return Err(Problem::not_found());
     }
-    drop(tx);
+    tx.release();
     respond::json(&cursors.page(&page, rows, |row| row.sequence, HistoryItem::from))
 }

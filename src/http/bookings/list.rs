@@ -81,6 +81,9 @@ pub async fn list(
     let after: Option<Uuid> = cursors.decode(&page)?;
     let mut tx = position::read(&state, &call, min).await?;
     let rows = bookings::list(&mut tx, &filter, after, page.fetch()).await?;
-    drop(tx);
-    respond::json(&cursors.page(&page, rows, |row| row.id, BookingBody::from))
+    tx.release();
+    respond::json_of_about(
+        1_000 + rows.len() * 700,
+        &cursors.page(&page, rows, |row| row.id, BookingBody::from),
+    )
 }

@@ -25,7 +25,7 @@ use daybook_domain::{
 };
 use daybook_projections::bookings::BookingRow;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -36,6 +36,7 @@ use super::{
     offerings::PolicyBody,
     problem::{Problem, Result},
     respond::{self, subject, wrong_type},
+    utc,
 };
 use crate::{
     app::AppState,
@@ -98,7 +99,7 @@ pub struct BookingBody {
     pub fee: Option<MoneyBody>,
     /// The cancellation policy as it was when the place was taken.
     #[schema(value_type = PolicyBody)]
-    pub policy: Value,
+    pub policy: Box<RawValue>,
     /// The guest's note.
     pub notes: Option<String>,
     /// When the hold runs out.
@@ -106,10 +107,10 @@ pub struct BookingBody {
     /// Its version, as in `ETag`.
     pub version: i64,
     /// When it was made; in reads.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "utc::optional")]
     pub created_at: Option<DateTime<Utc>>,
     /// When it last changed; in reads.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "utc::optional")]
     pub updated_at: Option<DateTime<Utc>>,
 }
 
@@ -133,7 +134,7 @@ impl From<BookingRow> for BookingBody {
             price: MoneyBody { amount: row.price_amount, currency: row.currency.clone() },
             fee: row.fee_amount.map(|amount| MoneyBody { amount, currency: row.currency }),
             time_zone: row.time_zone,
-            policy: row.policy,
+            policy: row.policy.0,
             notes: row.notes,
             hold_expires_at: row.hold_expires_at,
             version: row.version,
@@ -168,7 +169,7 @@ impl BookingBody {
             guests: booking.guests.into(),
             price: booking.price.into(),
             fee: booking.fee.map(Into::into),
-            policy: serde_json::to_value(PolicyBody::from(&booking.policy)).map_err(Problem::internal)?,
+            policy: to_raw_value(&PolicyBody::from(&booking.policy)).map_err(Problem::internal)?,
             notes: booking
                 .notes
                 .as_ref()

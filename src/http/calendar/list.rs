@@ -103,6 +103,6 @@ pub async fn list(
     let mut tx = position::read_followed(&state, &call, min, "calendar").await?;
     let days =
         calendar::list(&mut tx, only.as_ref().map(<[Uuid; 1]>::as_slice), dates.from, dates.to).await?;
-    drop(tx);
+    tx.release();
     respond::json(&Listing { items: days.into_iter().map(Day::from).collect(), next_cursor: None })
 }

@@ -63,7 +63,7 @@ pub async fn list(
     let after: Option<Uuid> = cursors.decode(&page)?;
     let mut tx = position::read(&state, &call, min).await?;
     let rows = offerings::list(&mut tx, &filter, after, page.fetch()).await?;
-    drop(tx);
+    tx.release();
     let listing = cursors.page(&page, rows, |row| row.id, OfferingBody::from_row);
     respond::json(&listing.transpose()?)
 }

@@ -104,6 +104,6 @@ pub async fn pace(
 ) -> Result<Response> {
     let mut tx = position::read_followed(&state, &call, min, "pace").await?;
     let rows = pace::list(&mut tx, dates.from, dates.to, by).await?;
-    drop(tx);
+    tx.release();
     respond::json(&Listing { items: rows.into_iter().map(Pace::from).collect(), next_cursor: None })
 }

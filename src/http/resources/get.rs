@@ -33,7 +33,7 @@ pub async fn get(
 ) -> Result<Response> {
     let mut tx = position::read(&state, &call, min).await?;
     let row = resources::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
-    drop(tx);
+    tx.release();
     let version = row.version;
     respond::versioned(&ResourceBody::from(row), version)
 }

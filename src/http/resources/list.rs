@@ -61,6 +61,6 @@ pub async fn list(
     let after: Option<Uuid> = cursors.decode(&page)?;
     let mut tx = position::read(&state, &call, min).await?;
     let rows = resources::list(&mut tx, &filter, after, page.fetch()).await?;
-    drop(tx);
+    tx.release();
     respond::json(&cursors.page(&page, rows, |row| row.id, ResourceBody::from))
 }

@@ -61,7 +61,7 @@ pub async fn list(
     let after: Option<Uuid> = cursors.decode(&page)?;
     let mut tx = position::read(&state, &call, min).await?;
     let rows = schedules::list(&mut tx, &filter, after, page.fetch()).await?;
-    drop(tx);
+    tx.release();
     let listing = cursors.page(&page, rows, |row| row.id, ScheduleBody::from_row);
     respond::json(&listing.transpose()?)
 }
