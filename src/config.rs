@@ -15,6 +15,8 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::eventstore::StoreSettings;
+
 /// Why the configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -149,6 +151,11 @@ impl FromVariable for SecretString {
     }
 }
 
+/// The cores of this machine, at least two.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}
+
 /// Declares every setting once: its key in the file, its variable in the environment, its type and default.
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty => $out:ty = $default:expr, $env:literal, $convert:expr;)*) => {
@@ -205,10 +212,12 @@ settings! {
     admin_database_url: SecretString => Option<SecretString> = None, "DAYBOOK_ADMIN_DATABASE_URL", Some;
     /// The keys file; [`Settings::keys_file`] has the default.
     keys_file: PathBuf => Option<PathBuf> = None, "DAYBOOK_KEYS_FILE", Some;
-    /// Most connections of the application's pool.
-    pool_size: u32 => u32 = 20, "DAYBOOK_POOL_SIZE", |v| v;
+    /// Most connections of the application's pool. More would not be faster, but each read slower.
+    pool_size: u32 => u32 = 5 * u32::try_from(cores()).unwrap_or(4), "DAYBOOK_POOL_SIZE", |v| v;
     /// Connections of the writers; a tenant keeps to one.
     write_connections: usize => usize = 24, "DAYBOOK_WRITE_CONNECTIONS", |v| v;
+    /// The most batches of commands in progress at once, each of another tenant; those that wait grow meanwhile.
+    concurrent_batches: usize => usize = StoreSettings::batches_for_cores(), "DAYBOOK_CONCURRENT_BATCHES", |v| v;
     /// Most connections of the owner's pool (migrations, provisioning).
     admin_pool_size: u32 => u32 = 4, "DAYBOOK_ADMIN_POOL_SIZE", |v| v;
     /// How long a request waits for a connection.
@@ -284,6 +293,7 @@ impl Settings {
         let numbers = [
             ("pool_size", self.pool_size == 0),
             ("write_connections", self.write_connections == 0),
+            ("concurrent_batches", self.concurrent_batches == 0),
             ("admin_pool_size", self.admin_pool_size == 0),
             ("body_limit", self.body_limit == 0),
         ];
@@ -373,7 +383,7 @@ mod tests {
             assert!(error.to_string().contains(name), "{error}");
         }
         let settings = load("", &[("DAYBOOK_POOL_SIZE", "")], SettingsPatch::default()).unwrap();
-        assert_eq!(settings.pool_size, 20, "an empty variable is an unset one");
+        assert_eq!(settings.pool_size as usize, 5 * cores(), "an empty variable is an unset one");
     }
 
     #[test]

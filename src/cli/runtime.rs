@@ -57,6 +57,7 @@ impl Runtime {
             Database::connect(host.app_options.clone(), host.owner_options.clone(), &pools).await?;
         migrate::platform(&database).await?;
         let keys = Arc::new(open_keys(&settings, &database).await?);
+        let store = StoreSettings { concurrent_batches: settings.concurrent_batches, ..store };
         let store = EventStore::new(database.clone(), keys.clone(), store);
         let directory = TenantDirectory::new(database, keys);
         let admin = TenantAdmin::new(store.clone(), directory.clone());

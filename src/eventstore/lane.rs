@@ -33,7 +33,17 @@ pub(super) async fn run(store: EventStore, schema: Schema, mut queue: mpsc::Rece
         let limit = store.inner.settings.max_batch;
         match tokio::time::timeout(store.inner.settings.idle, queue.recv_many(&mut batch, limit)).await {
             Ok(0) => return,
-            Ok(_) => process(&store, &schema, &mut cache, batch).await,
+            Ok(_) => {
+                // Never closed: without a permit there would only be more batches at once.
+                let _permit = store.inner.batches.acquire().await;
+                // What came meanwhile goes along.
+                while batch.len() < limit
+                    && let Ok(pending) = queue.try_recv()
+                {
+                    batch.push(pending);
+                }
+                process(&store, &schema, &mut cache, batch).await;
+            }
             Err(_) if store.retire_lane(&schema, &mut queue) => return,
             Err(_) => {}
         }

@@ -30,10 +30,11 @@ use daybook_domain::{
     registry::{AggregateType, AnyCommand, AnyEvent, AnyState},
 };
 use daybook_projections::Schema;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::{
+    config::cores,
     keys::Keys,
     tenancy::{Database, TenancyError},
 };
@@ -249,6 +250,8 @@ pub(crate) struct Inner {
     pub database: Database,
     pub keys: Arc<Keys>,
     pub settings: StoreSettings,
+    /// One permit for each batch that may be in progress.
+    batches: Semaphore,
     lanes: Mutex<Lanes>,
     in_flight: Mutex<HashSet<(Schema, String, String)>>,
     heads: Mutex<HashMap<Schema, watch::Sender<i64>>>,
@@ -266,6 +269,9 @@ struct Lanes {
 pub struct StoreSettings {
     /// The most units one transaction takes.
     pub max_batch: usize,
+    /// The most batches, of as many logs, in progress at once. Past what the database has cores for they would only
+    /// slow each other down; those that wait grow meanwhile.
+    pub concurrent_batches: usize,
     /// The most units that wait in one log's queue; further callers wait to enter it.
     pub queue: usize,
     /// How long an idle lane keeps its caches.
@@ -280,11 +286,20 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             max_batch: 256,
+            concurrent_batches: StoreSettings::batches_for_cores(),
             queue: 1024,
             idle: Duration::from_secs(300),
             idempotency_hours: 48,
             snapshot_every: 50,
         }
+    }
+}
+
+impl StoreSettings {
+    /// Three for each core: PostgreSQL waits for its disk during part of a batch, and this process for PostgreSQL.
+    #[must_use]
+    pub fn batches_for_cores() -> usize {
+        3 * cores()
     }
 }
 
@@ -295,6 +310,7 @@ impl EventStore {
             inner: Arc::new(Inner {
                 database,
                 keys,
+                batches: Semaphore::new(settings.concurrent_batches.max(1)),
                 settings,
                 lanes: Mutex::default(),
                 in_flight: Mutex::default(),
