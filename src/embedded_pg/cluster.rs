@@ -200,6 +200,34 @@ pub(super) async fn provision(
     }
     // The work is done; an impolite goodbye changes nothing.
     let _ = connection.close().await;
+    let mut inside = PgConnection::connect_with(&superuser.clone().database(DATABASE))
+        .await
+        .map_err(sql("connect to the database as its superuser"))?;
+    keep_roles(&mut inside).await.map_err(sql("take set_config away"))?;
+    let _ = inside.close().await;
+    Ok(())
+}
+
+/// Takes `set_config` away from everybody but the owner, in the database of this superuser's connection.
+///
+/// The login role may become any tenant's, so that it can serve each. It does so by a statement of its own, which is
+/// never made of input. With this function any query could do the same half-way through, an injected one as well.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn keep_roles(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let open: bool = sqlx::query_scalar(
+        "SELECT has_function_privilege('public', 'pg_catalog.set_config(text, text, boolean)', 'EXECUTE')",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if open {
+        let revoke = format!(
+            "BEGIN; REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC;
+             GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO {OWNER_ROLE}; COMMIT"
+        );
+        sqlx::raw_sql(&revoke).execute(connection).await?;
+    }
     Ok(())
 }
 

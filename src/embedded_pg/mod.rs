@@ -41,6 +41,7 @@ use sqlx::postgres::PgConnectOptions;
 pub use self::{
     account::Account,
     binaries::{Binaries, OLDEST_MAJOR},
+    cluster::keep_roles,
     error::EmbeddedPgError,
 };
 use self::{

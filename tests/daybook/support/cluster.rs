@@ -17,7 +17,7 @@ use std::{
 };
 
 use daybook::{
-    embedded_pg::{APP_ROLE, Account, Binaries, OWNER_ROLE},
+    embedded_pg::{APP_ROLE, Account, Binaries, OWNER_ROLE, keep_roles},
     random,
 };
 use secrecy::ExposeSecret as _;
@@ -113,6 +113,12 @@ impl TestCluster {
         );
         sqlx::raw_sql(&rights).execute(&mut admin).await.unwrap();
         admin.close().await.unwrap();
+        // The rights on functions are copied.
+        if template == "template0" {
+            let mut inside = PgConnection::connect_with(&self.options("postgres", name)).await.unwrap();
+            keep_roles(&mut inside).await.unwrap();
+            inside.close().await.unwrap();
+        }
     }
 
     async fn admin(&self) -> PgConnection {
