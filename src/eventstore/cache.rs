@@ -3,7 +3,7 @@
 //! All of it is true as of `known_position`. A batch that finds the head elsewhere (another process wrote)
 //! first drops what those events touched.
 
-use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+use std::{collections::HashMap, hash::Hash, num::NonZeroUsize, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
@@ -50,14 +50,21 @@ pub struct LaneCache {
     resource_of: HashMap<BookingId, ResourceId>,
 }
 
+/// A cache that takes memory as it fills: most of a thousand tenants' lanes hold little.
+fn growing<K: Hash + Eq, V>(capacity: NonZeroUsize) -> LruCache<K, V> {
+    let mut cache = LruCache::unbounded();
+    cache.resize(capacity);
+    cache
+}
+
 impl LaneCache {
     /// An empty cache.
     pub fn new() -> Self {
         Self {
             known_position: None,
-            states: LruCache::new(AGGREGATES),
+            states: growing(AGGREGATES),
             schedule_of: HashMap::new(),
-            subject_keys: LruCache::new(SUBJECT_KEYS),
+            subject_keys: growing(SUBJECT_KEYS),
             occupancy: HashMap::new(),
             resource_of: HashMap::new(),
         }

@@ -66,7 +66,9 @@ async fn a_tenants_role_reaches_no_table_of_another_nor_of_the_platform() {
         }
         // A query cannot become another role half-way through, which `SET ROLE`, a statement, could.
         for sql in [
-            format!("SELECT set_config('role', '{foreign}', true), query_to_xml('SELECT * FROM {foreign}.events', true, true, '')"),
+            format!(
+                "SELECT set_config('role', '{foreign}', true), query_to_xml('SELECT * FROM {foreign}.events', true, true, '')"
+            ),
             format!("SELECT set_config('search_path', '{foreign}', false)"),
         ] {
             assert_eq!(attempt(&site, &site.schema, Access::Read, &sql).await, REFUSED, "{sql}");
