@@ -121,18 +121,22 @@ pub async fn replay(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `daybook projections rebuild` of a tenant, from the start of the command to its end.
+/// `daybook projections rebuild` of each projection of a tenant, from the start of the command to its end.
 pub async fn rebuild(bench: &mut Bench) -> anyhow::Result<()> {
     writes::fill(bench, FILLED).await?;
     let tenant = bench.stack.tenants.first().context("a tenant")?.clone();
     let events = bench.stack.head(&tenant).await?;
-    let mut rates = Vec::new();
-    for _ in 0..bench.repetitions {
-        let (took, _) = bench.stack.run(&["projections", "rebuild", "--tenant", &tenant.slug]).await?;
-        rates.push(events as f64 / took.as_secs_f64());
+    for projection in daybook_projections::ALL {
+        let arguments = ["projections", "rebuild", "--tenant", &tenant.slug, "--name", projection.name()];
+        let mut rates = Vec::new();
+        for _ in 0..bench.repetitions {
+            let (took, _) = bench.stack.run(&arguments).await?;
+            rates.push(events as f64 / took.as_secs_f64());
+        }
+        let target = Target { at_least: Some(20_000.0), ..Target::default() };
+        let name = format!("rebuild {}, events", projection.name());
+        bench.push(Row::values(&name, "/s", rates).wants(target));
     }
-    let target = Target { at_least: Some(20_000.0), ..Target::default() };
-    bench.push(Row::values("rebuild read models, events", "/s", rates).wants(target));
     Ok(())
 }
 
