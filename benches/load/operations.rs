@@ -65,24 +65,36 @@ pub async fn provision(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `daybook migrate` over so many tenants, with nothing to do.
+/// `daybook migrate` over so many tenants: with nothing to do, and with one change.
 pub async fn migrate(bench: &mut Bench, tenants: usize) -> anyhow::Result<()> {
     bench.stack.crowd(tenants).await?;
-    let mut times = Vec::new();
+    let (mut nothing, mut one) = (Vec::new(), Vec::new());
     for _ in 0..bench.repetitions {
-        let (took, report) = bench.stack.run(&["migrate", "--json"]).await?;
-        let report: Value = serde_json::from_str(&report).context("the report of a migration")?;
-        // A time means nothing unless every schema was looked at.
-        let all = bench.stack.tenants.len() + bench.stack.bare;
-        let seen = report["schemas"].as_u64().and_then(|seen| usize::try_from(seen).ok());
-        ensure!(seen.is_some_and(|seen| seen >= all), "{all} tenants, and the migration saw {report}");
-        times.push(took.as_secs_f64());
+        nothing.push(migrated(bench, false).await?);
+        bench.stack.undo_last_migration().await?;
+        one.push(migrated(bench, true).await?);
     }
-    let at_most = if tenants == 1_000 { Some(3.0) } else { None };
-    let row =
-        Row::values("migrate, nothing to do", "s", times).wants(Target { at_most, ..Target::default() });
-    bench.push(Row { tenants: Some(bench.stack.tenants.len() + bench.stack.bare), ..row });
+    let all = Some(bench.stack.tenants.len() + bench.stack.bare);
+    for (name, times, at_most) in
+        [("migrate, nothing to do", nothing, 3.0), ("migrate, one change", one, 30.0)]
+    {
+        let target = Target { at_most: (tenants == 1_000).then_some(at_most), ..Target::default() };
+        bench.push(Row { tenants: all, ..Row::values(name, "s", times).wants(target) });
+    }
     Ok(())
+}
+
+async fn migrated(bench: &Bench, change: bool) -> anyhow::Result<f64> {
+    let (took, report) = bench.stack.run(&["migrate", "--json"]).await?;
+    let report: Value = serde_json::from_str(&report).context("the report of a migration")?;
+    // A time means nothing unless every schema was looked at.
+    let all = bench.stack.tenants.len() + bench.stack.bare;
+    let seen = report["schemas"].as_u64().and_then(|seen| usize::try_from(seen).ok());
+    ensure!(seen.is_some_and(|seen| seen >= all), "{all} tenants, and the migration saw {report}");
+    let changed = report["migrated"].as_u64().and_then(|changed| usize::try_from(changed).ok());
+    let expected = if change { all } else { 0 };
+    ensure!(changed == Some(expected), "{expected} to change, and the migration did {report}");
+    Ok(took.as_secs_f64())
 }
 
 /// The log of a tenant read and decoded from its leaves, in turn with the same rows merely fetched.

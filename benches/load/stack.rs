@@ -305,6 +305,22 @@ impl Stack {
         Ok(())
     }
 
+    /// Takes the newest migration of every tenant back, an index and its function, so that it is to be done again.
+    pub async fn undo_last_migration(&self) -> anyhow::Result<()> {
+        const UNDO: &str = "
+            DO $$ DECLARE tenant name; BEGIN
+                FOR tenant IN SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_[0-9a-f]{32}$' LOOP
+                    EXECUTE format('DROP INDEX %1$I.bookings_by_time;
+                                    DROP FUNCTION %1$I.booking_length_class;
+                                    DELETE FROM %1$I.schema_migrations WHERE version = 20261121000006', tenant);
+                END LOOP;
+                DELETE FROM daybook_platform.tenant_schemas;
+            END $$";
+        let mut superuser = PgConnection::connect_with(&self.postgres.superuser_options()).await?;
+        sqlx::raw_sql(UNDO).execute(&mut superuser).await.context("take a migration back")?;
+        Ok(superuser.close().await?)
+    }
+
     /// The position of a tenant's log.
     pub async fn head(&self, tenant: &Tenant) -> anyhow::Result<i64> {
         let sql = tenant.schema.sql("SELECT position FROM {s}.log_head");
