@@ -15,8 +15,6 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::eventstore::StoreSettings;
-
 /// Why the configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -152,7 +150,7 @@ impl FromVariable for SecretString {
 }
 
 /// The cores of this machine, at least two.
-pub(crate) fn cores() -> usize {
+fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).max(2)
 }
 
@@ -217,7 +215,8 @@ settings! {
     /// Connections of the writers; a tenant keeps to one.
     write_connections: usize => usize = 24, "DAYBOOK_WRITE_CONNECTIONS", |v| v;
     /// The most batches of commands in progress at once, each of another tenant; those that wait grow meanwhile.
-    concurrent_batches: usize => usize = StoreSettings::batches_for_cores(), "DAYBOOK_CONCURRENT_BATCHES", |v| v;
+    /// Three for each core: PostgreSQL waits for its disk during part of one, and this process for PostgreSQL.
+    concurrent_batches: usize => usize = 3 * cores(), "DAYBOOK_CONCURRENT_BATCHES", |v| v;
     /// Most connections of the owner's pool (migrations, provisioning).
     admin_pool_size: u32 => u32 = 4, "DAYBOOK_ADMIN_POOL_SIZE", |v| v;
     /// How long a request waits for a connection.

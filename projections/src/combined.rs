@@ -10,16 +10,18 @@ use sqlx::{Arguments, Encode, PgConnection, Postgres, Type, postgres::PgArgument
 pub struct Combined {
     sql: String,
     arguments: PgArguments,
+    parts: usize,
     failure: Option<sqlx::error::BoxDynError>,
 }
 
 impl Combined {
-    /// Adds a statement. Its placeholders count from `$1`; what is bound next is bound to them.
+    /// Adds a statement. Its placeholders count from `$1`, and it has no other `$`; what is bound next is bound to them.
     pub fn part(&mut self, sql: &str) -> &mut Self {
         self.sql.push_str(if self.sql.is_empty() { "WITH " } else { ", " });
         let bound = self.arguments.len();
         // Names are only there because the syntax wants them.
-        self.sql.push_str(&format!("part{bound} AS ("));
+        self.sql.push_str(&format!("part{} AS (", self.parts));
+        self.parts += 1;
         let mut pieces = sql.split('$');
         self.sql.push_str(pieces.next().unwrap_or_default());
         for piece in pieces {
@@ -54,7 +56,7 @@ impl Combined {
         if let Some(error) = self.failure {
             return Err(sqlx::Error::Encode(error));
         }
-        if self.sql.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
         self.sql.push_str(" SELECT");
@@ -79,7 +81,7 @@ mod tests {
         assert_eq!(
             combined.sql,
             "WITH part0 AS (INSERT INTO a SELECT * FROM UNNEST($1::bigint[], $2::text[])), \
-             part2 AS (DELETE FROM b WHERE id = ANY($3))"
+             part1 AS (DELETE FROM b WHERE id = ANY($3))"
         );
         assert_eq!(combined.arguments.len(), 3);
     }

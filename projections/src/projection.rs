@@ -55,12 +55,6 @@ pub enum ProjectionError {
     /// A state or an event is not of the shape this binary knows.
     #[error("read a stored state")]
     Shape(#[from] serde_json::Error),
-    /// What is stored cannot be read as what it should be.
-    #[error("a stored {what} is not readable")]
-    Unreadable {
-        /// What it should be.
-        what: &'static str,
-    },
     /// The event presumes something this read model has not seen.
     #[error("{event_type} of {aggregate_id} at position {position}: {problem}")]
     DoesNotFollow {
@@ -97,7 +91,7 @@ impl ProjectionError {
                 sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_),
             ) => true,
             Self::Database(_) => false,
-            Self::Shape(_) | Self::Unreadable { .. } | Self::DoesNotFollow { .. } => true,
+            Self::Shape(_) | Self::DoesNotFollow { .. } => true,
         }
     }
 

@@ -188,11 +188,9 @@ pub(super) async fn load_occupancy(
             .fetch_all(&mut **tx)
             .await
             .map_err(StoreError::db("read a resource's claims"))?;
-    let mut occupancy = Occupancy::default();
-    for (booking, start, end, unit, expires_at) in rows {
-        occupancy.insert(claim_of(booking, start, end, unit, expires_at)?);
-    }
-    Ok(occupancy)
+    rows.into_iter()
+        .map(|(booking, start, end, unit, expires_at)| claim_of(booking, start, end, unit, expires_at))
+        .collect()
 }
 
 fn claim_of(

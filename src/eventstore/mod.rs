@@ -34,7 +34,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::{
-    config::cores,
     keys::Keys,
     tenancy::{Database, TenancyError},
 };
@@ -286,20 +285,12 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             max_batch: 256,
-            concurrent_batches: StoreSettings::batches_for_cores(),
+            concurrent_batches: 6,
             queue: 1024,
             idle: Duration::from_secs(300),
             idempotency_hours: 48,
             snapshot_every: 50,
         }
-    }
-}
-
-impl StoreSettings {
-    /// Three for each core: PostgreSQL waits for its disk during part of a batch, and this process for PostgreSQL.
-    #[must_use]
-    pub fn batches_for_cores() -> usize {
-        3 * cores()
     }
 }
 

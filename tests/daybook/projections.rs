@@ -282,7 +282,7 @@ async fn two_nodes_share_the_projections_and_one_takes_over_from_the_other() {
     let silent = Uuid::now_v7();
     here.as_owner(&format!(
         "UPDATE {{s}}.projection_checkpoints
-         SET lease_owner = '{silent}', lease_epoch = lease_epoch + 1, lease_until = clock_timestamp() + interval '1 s'"
+         SET lease_owner = '{silent}', lease_epoch = lease_epoch + 1, lease_until = clock_timestamp() + interval '5 s'"
     ))
     .await;
     here.book(day + TimeDelta::days(100), 1, false).await;

@@ -7,7 +7,7 @@ use daybook::{
     eventstore::{Command, EventStore, Unit},
     tenancy::{Access, TenantTx},
 };
-use daybook_domain::booking::BookingCommand;
+use daybook_domain::{BookingId, booking::BookingCommand};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -15,8 +15,41 @@ use uuid::Uuid;
 
 use crate::support::{
     app::{TestApp, TestTenant},
-    site::{Dice, Site, assert_no_double_booking, by, day, took, wait_until_blocked},
+    site::{Dice, Site, assert_no_double_booking, by, day, nights_from, took, wait_until_blocked},
 };
+
+/// What is released and moved makes room for what is taken in the same batch, and the guard sees it so.
+#[tokio::test]
+async fn one_batch_releases_moves_and_takes_the_same_places() {
+    let site = Site::open().await;
+    let unit = site.resource(1).await;
+    let offering = site.offering(&[unit]).await;
+    let booked = |committed: daybook::eventstore::Committed| BookingId(committed.changed[0].id);
+    let cancel = || BookingCommand::Cancel { waive_fee: false };
+    let to = |from| BookingCommand::Reschedule { when: nights_from(from, 1), resource_id: None };
+    let first = booked(site.run(site.book(offering, 100, 1)).await.unwrap());
+    let second = booked(site.run(site.book(offering, 101, 1)).await.unwrap());
+    // Released and taken; released, moved into and taken behind it; moved away and taken.
+    let third = site.book(offering, 100, 1);
+    let third_id = BookingId(third.id);
+    let fourth = site.book(offering, 101, 1);
+    for commands in [
+        vec![Command::to(first, cancel()), third],
+        vec![Command::to(third_id, cancel()), Command::to(second, to(100)), fourth],
+        vec![Command::to(second, to(102)), site.book(offering, 100, 1)],
+    ] {
+        let unit = Unit { commands, ..Unit::of(site.book(offering, 1, 1), by("test")) };
+        site.store.execute(&site.schema, unit).await.unwrap();
+    }
+    let sql = site.schema.sql("SELECT count(*) FROM {s}.slot_claims");
+    let claims: i64 = sqlx::query_scalar(&sql).fetch_one(site.owner()).await.unwrap();
+    assert_eq!(claims, 3);
+    assert_no_double_booking(site.owner(), &site.schema).await;
+    // One that needs a place which the same batch keeps taken is refused whole.
+    let commands = vec![Command::to(second, to(103)), site.book(offering, 100, 1)];
+    let unit = Unit { commands, ..Unit::of(site.book(offering, 1, 1), by("test")) };
+    assert!(site.store.execute(&site.schema, unit).await.is_err());
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_commands_race_for_one_unit_and_one_wins() {
