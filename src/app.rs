@@ -12,6 +12,7 @@ use daybook_domain::TenantId;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::{
+    auth::{AuthDirectory, authorize},
     config::Settings,
     eventstore::EventStore,
     http::{self, envelope, problem::Result},
@@ -31,6 +32,7 @@ pub struct AppState {
 struct Inner {
     store: EventStore,
     directory: TenantDirectory,
+    auth: AuthDirectory,
     settings: Settings,
     metrics: PrometheusHandle,
     openapi: OnceLock<Bytes>,
@@ -43,6 +45,7 @@ impl AppState {
     pub fn new(store: EventStore, directory: TenantDirectory, settings: &Settings) -> Self {
         Self {
             inner: Arc::new(Inner {
+                auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
                 store,
                 directory,
                 settings: settings.clone(),
@@ -59,7 +62,12 @@ impl AppState {
         &self.inner.store
     }
 
-    /// Tenants and tokens.
+    /// Who calls.
+    pub fn auth(&self) -> &AuthDirectory {
+        &self.inner.auth
+    }
+
+    /// Tenants.
     pub fn directory(&self) -> &TenantDirectory {
         &self.inner.directory
     }
@@ -99,6 +107,14 @@ impl AppState {
         Ok(tenant)
     }
 
+    /// The tenant whose verified domain an origin is.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn tenant_of_origin(&self, _origin: &str) -> Result<Option<TenantId>> {
+        Ok(None)
+    }
+
     /// A tenant's time zone: the default of its resources.
     ///
     /// # Errors
@@ -121,6 +137,7 @@ pub fn router(state: AppState) -> Router {
     let document = serde_json::to_vec(&openapi).unwrap_or_default();
     state.inner.openapi.get_or_init(|| document.into());
     routes
+        .route_layer(from_fn_with_state(state.clone(), authorize::authorize))
         .fallback(envelope::not_found)
         .method_not_allowed_fallback(envelope::method_not_allowed)
         .layer(from_fn_with_state(state.clone(), envelope::envelope))

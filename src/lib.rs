@@ -1,7 +1,9 @@
 //! Daybook's server: the event store, tenancy, HTTP, workers and the command line over the domain.
 
 pub mod app;
+pub mod auth;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod database;
 pub mod embedded_pg;

@@ -388,8 +388,8 @@ async fn provision(admin: &TenantAdmin, slug: &str) -> anyhow::Result<(TenantId,
         currency: Currency::EUR,
     };
     let id = admin.create(new, &metadata).await?;
-    let issued = admin.issue_token(id, "bench", &metadata).await?;
-    Ok((id, issued.token.expose_secret().to_owned()))
+    let issued = admin.issue_key(id, "bench", &metadata).await?;
+    Ok((id, issued.key.expose_secret().to_owned()))
 }
 
 /// Gives a tenant something to book, over HTTP.

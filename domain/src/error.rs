@@ -65,6 +65,15 @@ pub enum DomainError {
     /// A rule requires a reason and none was given (422 `validation_failed`, pointer `/reason`).
     #[error("a reason is required")]
     ReasonRequired,
+    /// Whoever asks may not do this to what they ask it of (403 `forbidden`).
+    #[error("{detail}")]
+    Forbidden {
+        /// A sentence for people; shown to those who manage permissions.
+        detail: String,
+    },
+    /// Nobody would be left to manage the tenant, or the platform (409 `last_admin`).
+    #[error("the last active owner stays")]
+    LastAdmin,
     /// The caller's expected version is not the current one (412 `version_conflict`).
     #[error("the version given is not the current one")]
     VersionConflict,

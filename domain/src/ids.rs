@@ -56,12 +56,30 @@ id! {
     BookingId,
     /// The person (or tenant) whose key seals a personal value.
     SubjectId,
-    /// A bootstrap access token.
+    /// A person with an account, of a tenant or of the platform.
+    UserId,
+    /// One sign-in of a user: a family of refresh tokens.
+    SessionId,
+    /// A request to set a new password.
+    ResetId,
+    /// A role that a tenant defined.
+    RoleId,
+    /// An API key.
+    ApiKeyId,
+    /// A domain that a tenant claims.
+    DomainId,
+    /// A bootstrap access token, as logs from before accounts know them.
     TokenId,
 }
 
 impl From<CustomerId> for SubjectId {
     fn from(id: CustomerId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<UserId> for SubjectId {
+    fn from(id: UserId) -> Self {
         Self(id.0)
     }
 }

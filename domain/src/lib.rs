@@ -7,6 +7,7 @@
 //! `apply` folds an event without any rule. [`cqrs_es::Aggregate`] is implemented over the two.
 
 pub mod aggregate;
+pub mod api_key;
 pub mod availability;
 pub mod booking;
 pub mod customer;
@@ -20,13 +21,17 @@ pub mod money;
 pub mod occupancy;
 pub mod offering;
 pub mod packing;
+pub mod permission;
 pub mod personal;
 pub mod registry;
 pub mod resource;
+pub mod role;
 pub mod schedule;
+pub mod settings;
 pub mod tenant;
 pub mod text;
 pub mod upcast;
+pub mod user;
 
 pub use aggregate::{Decider, Event, PersonalVisitor};
 pub use envelope::RecordedEvent;

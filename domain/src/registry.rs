@@ -7,13 +7,17 @@ use serde_json::Value;
 
 use crate::{
     Decider, DomainError, Event, PersonalVisitor,
+    api_key::{ApiKey, ApiKeyCommand, ApiKeyEvent},
     booking::{Booking, BookingCommand, BookingEvent},
     customer::{Customer, CustomerCommand, CustomerEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
     resource::{Resource, ResourceCommand, ResourceEvent},
+    role::{Role, RoleCommand, RoleEvent},
     schedule::{Schedule, ScheduleCommand, ScheduleEvent},
+    settings::{Settings, SettingsCommand, SettingsEvent},
     tenant::{Tenant, TenantCommand, TenantEvent},
     upcast::{UpcastError, upcast},
+    user::{User, UserCommand, UserEvent},
 };
 
 macro_rules! registry {
@@ -199,6 +203,14 @@ registry! {
     Customer: Customer, CustomerCommand, CustomerEvent;
     /// A booking.
     Booking: Booking, BookingCommand, BookingEvent;
+    /// A user, of a tenant or of the platform.
+    User: User, UserCommand, UserEvent;
+    /// A role of a tenant's own.
+    Role: Role, RoleCommand, RoleEvent;
+    /// An API key.
+    ApiKey: ApiKey, ApiKeyCommand, ApiKeyEvent;
+    /// A tenant's settings.
+    Settings: Settings, SettingsCommand, SettingsEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -213,7 +225,14 @@ impl AnyState {
         match self {
             Self::Tenant(tenant) => tenant.unique_keys(),
             Self::Schedule(schedule) => schedule.unique_keys(),
-            Self::Resource(_) | Self::Offering(_) | Self::Customer(_) | Self::Booking(_) => Vec::new(),
+            Self::User(user) => user.unique_keys(),
+            Self::Role(role) => role.unique_keys(),
+            Self::Resource(_)
+            | Self::Offering(_)
+            | Self::Customer(_)
+            | Self::Booking(_)
+            | Self::ApiKey(_)
+            | Self::Settings(_) => Vec::new(),
         }
     }
 }

@@ -86,18 +86,6 @@ pub enum TenantCommand {
         /// The plan.
         plan: String,
     },
-    /// Issue a bootstrap token; the secret itself never comes here.
-    IssueToken {
-        /// The token's id.
-        token_id: TokenId,
-        /// What it is for.
-        label: String,
-    },
-    /// Revoke a bootstrap token.
-    RevokeToken {
-        /// The token's id.
-        token_id: TokenId,
-    },
 }
 
 /// What can have happened to a tenant.
@@ -136,7 +124,7 @@ pub enum TenantEvent {
         /// The plan.
         plan: String,
     },
-    /// A bootstrap token was issued.
+    /// A bootstrap token was issued; before there were API keys.
     #[serde(rename = "tenant.token_issued")]
     TokenIssued {
         /// The token's id.
@@ -144,7 +132,7 @@ pub enum TenantEvent {
         /// What it is for.
         label: String,
     },
-    /// A bootstrap token was revoked.
+    /// A bootstrap token was revoked; before there were API keys.
     #[serde(rename = "tenant.token_revoked")]
     TokenRevoked {
         /// The token's id.
@@ -236,17 +224,6 @@ impl Decider for Tenant {
                     vec![TenantEvent::PlanChanged { plan: plan.clone() }]
                 })
             }
-            TenantCommand::IssueToken { token_id, .. } if self.tokens.contains_key(token_id) => {
-                Err(DomainError::AlreadyExists { what: "token".into() })
-            }
-            TenantCommand::IssueToken { token_id, label } => {
-                Ok(vec![TenantEvent::TokenIssued { token_id: *token_id, label: label.clone() }])
-            }
-            TenantCommand::RevokeToken { token_id } => match self.tokens.get(token_id) {
-                None => Err(DomainError::not_found("token")),
-                Some(true) => Ok(Vec::new()),
-                Some(false) => Ok(vec![TenantEvent::TokenRevoked { token_id: *token_id }]),
-            },
         }
     }
 
@@ -330,18 +307,5 @@ mod tests {
             .given(vec![created()])
             .when(TenantCommand::ChangePlan { plan: "platinum".into() })
             .then_expect_error(DomainError::field("/plan", "unknown_plan", "no such plan"));
-    }
-
-    #[test]
-    fn only_an_issued_token_is_revoked() {
-        let token_id = TokenId::default();
-        TestFramework::<Tenant>::with(context())
-            .given(vec![created()])
-            .when(TenantCommand::RevokeToken { token_id })
-            .then_expect_error(DomainError::not_found("token"));
-        TestFramework::<Tenant>::with(context())
-            .given(vec![created(), TenantEvent::TokenIssued { token_id, label: "site".into() }])
-            .when(TenantCommand::RevokeToken { token_id })
-            .then_expect_events(vec![TenantEvent::TokenRevoked { token_id }]);
     }
 }

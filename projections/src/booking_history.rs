@@ -146,7 +146,11 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::Resource(_)
         | AnyEvent::Offering(_)
         | AnyEvent::Schedule(_)
-        | AnyEvent::Customer(_) => None,
+        | AnyEvent::Customer(_)
+        | AnyEvent::User(_)
+        | AnyEvent::Role(_)
+        | AnyEvent::ApiKey(_)
+        | AnyEvent::Settings(_) => None,
     }
 }
 

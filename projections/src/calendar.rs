@@ -98,9 +98,14 @@ impl Projection for Calendar {
     fn handles(&self, event: &AnyEvent) -> bool {
         match event {
             AnyEvent::Booking(_) | AnyEvent::Resource(_) => true,
-            AnyEvent::Tenant(_) | AnyEvent::Offering(_) | AnyEvent::Schedule(_) | AnyEvent::Customer(_) => {
-                false
-            }
+            AnyEvent::Tenant(_)
+            | AnyEvent::Offering(_)
+            | AnyEvent::Schedule(_)
+            | AnyEvent::Customer(_)
+            | AnyEvent::User(_)
+            | AnyEvent::Role(_)
+            | AnyEvent::ApiKey(_)
+            | AnyEvent::Settings(_) => false,
         }
     }
 
@@ -119,7 +124,11 @@ impl Projection for Calendar {
                 AnyEvent::Tenant(_)
                 | AnyEvent::Offering(_)
                 | AnyEvent::Schedule(_)
-                | AnyEvent::Customer(_) => {}
+                | AnyEvent::Customer(_)
+                | AnyEvent::User(_)
+                | AnyEvent::Role(_)
+                | AnyEvent::ApiKey(_)
+                | AnyEvent::Settings(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;

@@ -4,18 +4,32 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    booking::Booking, customer::Customer, offering::Offering, registry::AnyState, resource::Resource,
-    schedule::Schedule, tenant::Tenant,
+    api_key::ApiKey, booking::Booking, customer::Customer, offering::Offering, registry::AnyState,
+    resource::Resource, role::Role, schedule::Schedule, settings::Settings, tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Combined, Schema, bookings, customers, offerings, resources, schedules, tenants};
+use crate::{
+    Combined, Schema, api_keys, bookings, customers, offerings, resources, roles, schedules, settings,
+    tenants, users,
+};
 
 /// The inline read models of a tenant's schema, one table each.
-pub const TENANT_TABLES: &[&str] = &["resources", "offerings", "schedules", "customers", "bookings"];
+pub const TENANT_TABLES: &[&str] = &[
+    "resources",
+    "offerings",
+    "schedules",
+    "customers",
+    "bookings",
+    "users",
+    "user_sessions",
+    "roles",
+    "api_keys",
+    "settings",
+];
 /// The inline read models of the platform's schema.
-pub const PLATFORM_TABLES: &[&str] = &["tenants"];
+pub const PLATFORM_TABLES: &[&str] = &["tenants", "users", "user_sessions"];
 
 /// An aggregate as a batch left it.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +119,10 @@ struct ByType<'a> {
     schedules: Vec<Row<'a, Schedule>>,
     customers: Vec<Row<'a, Customer>>,
     bookings: Vec<Row<'a, Booking>>,
+    users: Vec<Row<'a, User>>,
+    roles: Vec<Row<'a, Role>>,
+    api_keys: Vec<Row<'a, ApiKey>>,
+    settings: Vec<Row<'a, Settings>>,
 }
 
 impl<'a> ByType<'a> {
@@ -128,6 +146,10 @@ impl<'a> ByType<'a> {
             AnyState::Schedule(state) => self.schedules.push(row!(state)),
             AnyState::Customer(state) => self.customers.push(row!(state)),
             AnyState::Booking(state) => self.bookings.push(row!(state)),
+            AnyState::User(state) => self.users.push(row!(state)),
+            AnyState::Role(state) => self.roles.push(row!(state)),
+            AnyState::ApiKey(state) => self.api_keys.push(row!(state)),
+            AnyState::Settings(state) => self.settings.push(row!(state)),
         }
     }
 }
@@ -156,6 +178,18 @@ async fn write<'a>(
     }
     if !rows.customers.is_empty() {
         customers::write(connection, schema, &rows.customers).await?;
+    }
+    if !rows.users.is_empty() {
+        users::write(connection, schema, &rows.users).await?;
+    }
+    if !rows.roles.is_empty() {
+        roles::write(connection, schema, &rows.roles).await?;
+    }
+    if !rows.api_keys.is_empty() {
+        api_keys::write(connection, schema, &rows.api_keys).await?;
+    }
+    if !rows.settings.is_empty() {
+        settings::write(connection, schema, &rows.settings).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

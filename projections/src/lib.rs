@@ -9,6 +9,7 @@
 //!
 //! Deliberately absent: connections, checkpoints, leases and the log itself. They are the server's.
 
+pub mod api_keys;
 pub mod booking_history;
 pub mod bookings;
 pub mod calendar;
@@ -23,10 +24,13 @@ pub mod parked;
 pub mod positions;
 pub mod projection;
 pub mod resources;
+pub mod roles;
 pub mod run;
 pub mod schedules;
 mod schema;
+pub mod settings;
 pub mod tenants;
+pub mod users;
 
 pub use combined::Combined;
 pub use projection::{ALL, Projection, ProjectionError, find};

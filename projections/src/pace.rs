@@ -128,7 +128,11 @@ impl Projection for Pace {
             | AnyEvent::Resource(_)
             | AnyEvent::Offering(_)
             | AnyEvent::Schedule(_)
-            | AnyEvent::Customer(_) => false,
+            | AnyEvent::Customer(_)
+            | AnyEvent::User(_)
+            | AnyEvent::Role(_)
+            | AnyEvent::ApiKey(_)
+            | AnyEvent::Settings(_) => false,
         }
     }
 
@@ -146,7 +150,11 @@ impl Projection for Pace {
                 | AnyEvent::Resource(_)
                 | AnyEvent::Offering(_)
                 | AnyEvent::Schedule(_)
-                | AnyEvent::Customer(_) => None,
+                | AnyEvent::Customer(_)
+                | AnyEvent::User(_)
+                | AnyEvent::Role(_)
+                | AnyEvent::ApiKey(_)
+                | AnyEvent::Settings(_) => None,
             })
             .collect();
         let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();

@@ -117,36 +117,6 @@ pub(crate) async fn write(
         .bind(column!(rows, row => row.position))
         .bind(column!(rows, row => row.created_at))
         .bind(column!(rows, row => row.updated_at))
-        .execute(&mut *connection)
-        .await?;
-    revoke_tokens(connection, schema, rows).await
-}
-
-/// Takes the hashes of revoked tokens out of use, in the transaction of their revocation.
-async fn revoke_tokens(
-    connection: &mut PgConnection,
-    schema: &Schema,
-    rows: &[Row<'_, Tenant>],
-) -> Result<(), sqlx::Error> {
-    let revoked: Vec<(Uuid, Uuid, DateTime<Utc>)> = rows
-        .iter()
-        .flat_map(|row| {
-            let revoked = row.state.tokens.iter().filter(|(_, revoked)| **revoked);
-            revoked.map(|(token, _)| (row.id, token.0, row.updated_at))
-        })
-        .collect();
-    if revoked.is_empty() {
-        return Ok(());
-    }
-    let sql = schema.sql(
-        "UPDATE {s}.bootstrap_tokens b SET revoked_at = w.at
-         FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[]) AS w (tenant_id, token_id, at)
-         WHERE b.token_id = w.token_id AND b.tenant_id = w.tenant_id AND b.revoked_at IS NULL",
-    );
-    sqlx::query(&sql)
-        .bind(column!(revoked, token => token.0))
-        .bind(column!(revoked, token => token.1))
-        .bind(column!(revoked, token => token.2))
         .execute(connection)
         .await?;
     Ok(())

@@ -5,7 +5,8 @@ use std::{io::Write, net::SocketAddr};
 use anyhow::Context;
 use clap::Args;
 use daybook_domain::{
-    BookingId, Currency, CustomerId, DomainError, Money, Nights, OfferingId, ResourceId, Slug,
+    ApiKeyId, BookingId, Currency, CustomerId, DomainError, Money, Nights, OfferingId, ResourceId, Slug,
+    TenantId,
     booking::{BookingCommand, RequestedTime},
     customer::CustomerCommand,
     envelope::Metadata,
@@ -17,7 +18,7 @@ use daybook_domain::{
     tenant::TenantCommand,
     text::{Email, Name, Phone},
 };
-use daybook_projections::Schema;
+use daybook_projections::{Schema, api_keys};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
@@ -26,13 +27,15 @@ use crate::{
     config::Settings,
     eventstore::{Command, EventStore, IdempotencyKey, StoreError, Unit},
     import::{self, ImportOptions, PoolSizing},
-    tenancy::{TenantInfo, admin::NewTenant},
+    tenancy::{Access, TenantInfo, TenantTx, admin::NewTenant},
 };
 
 /// Real bookings of two hotels, arrivals 1 to 21 July 2016; see demo/README.md for source and licence.
 const HOTEL_BOOKINGS: &[u8] = include_bytes!("../../demo/hotel_bookings_july_2016.csv.gz");
 
 /// Ids of what the demo makes are derived from this, so that a second start finds them again.
+/// What the demo's own API keys are called.
+const DEMO_KEY: &str = "demo";
 const NAMESPACE: Uuid = Uuid::from_u128(0x0192_4d0d_6c1b_7f4a_9a62_d0e5_dab0_0c01);
 
 #[derive(Debug, Args)]
@@ -100,18 +103,25 @@ async fn find_or_create(runtime: &Runtime, sample: &Sample) -> anyhow::Result<Te
     Ok(runtime.admin.find(sample.slug).await?)
 }
 
-/// Only hashes of tokens are stored, so each start issues a new one and revokes those of earlier starts.
+/// Only hashes of keys are stored, so each start issues a new one and revokes those of earlier starts.
 async fn renew_token(runtime: &Runtime, sample: &Sample) -> anyhow::Result<String> {
     let metadata = cli_metadata("demo");
     let tenant = runtime.admin.find(sample.slug).await?;
-    let before = runtime.admin.command(tenant.id, TenantCommand::Activate, &metadata).await?;
-    for (token_id, revoked) in &before.tokens {
-        if !revoked {
-            runtime.admin.revoke_token(tenant.id, *token_id, &metadata).await?;
-        }
+    runtime.admin.command(tenant.id, TenantCommand::Activate, &metadata).await?;
+    for id in demo_keys(runtime, tenant.id).await? {
+        runtime.admin.revoke_key(tenant.id, id, &metadata).await?;
     }
-    let issued = runtime.admin.issue_token(tenant.id, "demo", &metadata).await?;
-    Ok(issued.token.expose_secret().to_owned())
+    let issued = runtime.admin.issue_key(tenant.id, DEMO_KEY, &metadata).await?;
+    Ok(issued.key.expose_secret().to_owned())
+}
+
+/// The keys of earlier starts that still work.
+async fn demo_keys(runtime: &Runtime, tenant: TenantId) -> anyhow::Result<Vec<ApiKeyId>> {
+    let database = runtime.store.database();
+    let mut tx = TenantTx::begin(database.app(), &Schema::tenant(tenant), Access::Read).await?;
+    let keys = api_keys::list(&mut tx, Some(false), None, 200).await?;
+    tx.release();
+    Ok(keys.into_iter().filter(|key| key.name == DEMO_KEY).map(|key| ApiKeyId(key.id)).collect())
 }
 
 async fn import_hotel(runtime: &Runtime, schema: &Schema) -> anyhow::Result<()> {

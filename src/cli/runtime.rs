@@ -28,7 +28,7 @@ pub struct Runtime {
     pub settings: Settings,
     /// The store.
     pub store: EventStore,
-    /// Tenants and tokens.
+    /// Tenants.
     pub directory: TenantDirectory,
     /// Commands to tenants.
     pub admin: TenantAdmin,
@@ -59,7 +59,7 @@ impl Runtime {
         let keys = Arc::new(open_keys(&settings, &database).await?);
         let store = StoreSettings { concurrent_batches: settings.concurrent_batches, ..store };
         let store = EventStore::new(database.clone(), keys.clone(), store);
-        let directory = TenantDirectory::new(database, keys);
+        let directory = TenantDirectory::new(database);
         let admin = TenantAdmin::new(store.clone(), directory.clone());
         Ok(Self { settings, store, directory, admin, host })
     }

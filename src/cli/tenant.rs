@@ -1,7 +1,7 @@
 //! `daybook tenant …`.
 
 use clap::{Args, Subcommand};
-use daybook_domain::{Currency, Slug, TokenId, local_time::parse_zone, tenant::TenantCommand as Ask};
+use daybook_domain::{ApiKeyId, Currency, Slug, local_time::parse_zone, tenant::TenantCommand as Ask};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
-    /// Create a tenant and print its bootstrap token, once.
+    /// Create a tenant and print an API key of its owner's, once.
     #[command(
         after_help = "Example: daybook tenant create camp-river --name 'Camping River' --plan professional"
     )]
@@ -52,25 +52,25 @@ pub enum TenantCommand {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Issue a further bootstrap token and print it, once.
-    #[command(after_help = "Example: daybook tenant issue-token camp-river --label 'booking site'")]
-    IssueToken {
+    /// Issue a further API key that may do what an owner may, and print it, once.
+    #[command(after_help = "Example: daybook tenant issue-key camp-river --label 'booking site'")]
+    IssueKey {
         /// The tenant's slug.
         slug: String,
         /// What it is for.
-        #[arg(long, default_value = "bootstrap")]
+        #[arg(long, default_value = "operator")]
         label: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a bootstrap token; within a second no node accepts it.
-    #[command(after_help = "Example: daybook tenant revoke-token camp-river 01980c1e-…")]
-    RevokeToken {
+    /// Revoke an API key; within a second no node accepts it.
+    #[command(after_help = "Example: daybook tenant revoke-key camp-river 01980c1e-…")]
+    RevokeKey {
         /// The tenant's slug.
         slug: String,
-        /// The token's id, as printed when it was issued.
-        token_id: TokenId,
+        /// The key's id, as printed when it was issued.
+        key_id: ApiKeyId,
         /// Why.
         #[arg(long)]
         reason: Option<String>,
@@ -144,11 +144,11 @@ async fn act(runtime: &Runtime, command: TenantCommand) -> anyhow::Result<()> {
         TenantCommand::Plan { slug, plan, reason } => {
             ask(runtime, &slug, Ask::ChangePlan { plan }, reason, "plan").await
         }
-        TenantCommand::IssueToken { slug, label, json } => {
+        TenantCommand::IssueKey { slug, label, json } => {
             let tenant = runtime.admin.find(&slug).await?;
             let issued =
-                runtime.admin.issue_token(tenant.id, &label, &cli_metadata("tenant issue-token")).await?;
-            let token = issued.token.expose_secret();
+                runtime.admin.issue_key(tenant.id, &label, &cli_metadata("tenant issue-key")).await?;
+            let token = issued.key.expose_secret();
             if json {
                 say(json!({ "slug": slug, "token_id": issued.id, "token": token }));
             } else {
@@ -156,12 +156,12 @@ async fn act(runtime: &Runtime, command: TenantCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        TenantCommand::RevokeToken { slug, token_id, reason } => {
+        TenantCommand::RevokeKey { slug, key_id, reason } => {
             let tenant = runtime.admin.find(&slug).await?;
-            let mut metadata = cli_metadata("tenant revoke-token");
+            let mut metadata = cli_metadata("tenant revoke-key");
             metadata.reason = reason;
-            runtime.admin.revoke_token(tenant.id, token_id, &metadata).await?;
-            say(format_args!("revoked {token_id}"));
+            runtime.admin.revoke_key(tenant.id, key_id, &metadata).await?;
+            say(format_args!("revoked {key_id}"));
             Ok(())
         }
     }
@@ -178,8 +178,8 @@ async fn create(runtime: &Runtime, args: CreateArgs) -> anyhow::Result<()> {
     };
     let metadata = cli_metadata("tenant create");
     let id = runtime.admin.create(new, &metadata).await?;
-    let issued = runtime.admin.issue_token(id, "bootstrap", &metadata).await?;
-    let token = issued.token.expose_secret();
+    let issued = runtime.admin.issue_key(id, "operator", &metadata).await?;
+    let token = issued.key.expose_secret();
     if args.json {
         say(json!({ "tenant_id": id, "slug": args.slug, "token": token, "token_id": issued.id }));
     } else {

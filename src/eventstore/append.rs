@@ -288,6 +288,25 @@ pub(super) async fn live_bookings(tx: &mut TenantTx<'_>, customer: Uuid) -> Resu
         .map_err(StoreError::db("count a customer's bookings"))
 }
 
+/// Active accounts of the log's highest tier, without one of them.
+pub(super) async fn admins(tx: &mut TenantTx<'_>, but: Uuid) -> Result<i64, StoreError> {
+    let sql = tx.schema().sql(
+        "SELECT count(*) FROM {s}.users
+         WHERE tier IN ('tenant_owner', 'superuser') AND status = 'active' AND id <> $1",
+    );
+    sqlx::query_scalar(&sql).bind(but).fetch_one(&mut **tx).await.map_err(StoreError::db("count the owners"))
+}
+
+/// Accounts with a role that are not gone.
+pub(super) async fn users_with_role(tx: &mut TenantTx<'_>, role: Uuid) -> Result<i64, StoreError> {
+    let sql = tx.schema().sql("SELECT count(*) FROM {s}.users WHERE role_id = $1 AND status <> 'deleted'");
+    sqlx::query_scalar(&sql)
+        .bind(role)
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(StoreError::db("count a role's accounts"))
+}
+
 /// The names of all plans; only the platform's schema has them.
 pub(super) async fn plans(tx: &mut TenantTx<'_>) -> Result<Vec<String>, StoreError> {
     let sql = tx.schema().sql("SELECT id FROM {s}.plans ORDER BY id");
@@ -448,7 +467,14 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
                     (None, None) => {}
                 }
             }
-            AnyState::Tenant(_) | AnyState::Offering(_) | AnyState::Schedule(_) | AnyState::Customer(_) => {}
+            AnyState::Tenant(_)
+            | AnyState::Offering(_)
+            | AnyState::Schedule(_)
+            | AnyState::Customer(_)
+            | AnyState::User(_)
+            | AnyState::Role(_)
+            | AnyState::ApiKey(_)
+            | AnyState::Settings(_) => {}
         }
     }
     if !capacities.is_empty() {

@@ -92,6 +92,16 @@ async fn run_on(
         tx.rollback().await?;
     } else {
         append::write(&mut tx, &rows).await?;
+        for (unit, answer) in units.iter().zip(&answers) {
+            let wrote = |committed: &Committed| {
+                !committed.replayed && committed.first_position <= committed.last_position
+            };
+            if answer.as_ref().is_ok_and(wrote) {
+                for attached in &unit.attached {
+                    attached.write(&mut tx).await?;
+                }
+            }
+        }
         tx.commit().await?;
     }
     cache.known_position = Some(head.position);
@@ -229,8 +239,8 @@ impl<'w, 't> Work<'w, 't> {
         Ok(if entry.sequence == 0 { None } else { A::of(&entry.state).cloned() })
     }
 
-    /// Bookings of this batch, as they are now.
-    pub(super) fn touched_bookings(&self) -> impl Iterator<Item = (Uuid, &AnyState, &AnyState)> {
+    /// Aggregates of this batch, as they were before it and as they are now.
+    pub(super) fn touched_states(&self) -> impl Iterator<Item = (Uuid, &AnyState, &AnyState)> {
         self.touched
             .iter()
             .filter_map(|(id, before)| self.cache.states.peek(id).map(|entry| (*id, before, &entry.state)))

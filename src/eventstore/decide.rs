@@ -5,14 +5,19 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    BookingId, CustomerId, Decider, DomainError, Interval, OfferingId, ResourceId, ScheduleId, TenantId,
+    ApiKeyId, BookingId, CustomerId, Decider, DomainError, Interval, OfferingId, ResourceId, RoleId,
+    ScheduleId, TenantId, UserId,
+    api_key::ApiKeyContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
     customer::{Customer, CustomerContext},
     offering::{Offering, OfferingCommand, OfferingContext},
     registry::{AnyCommand, AnyEvent, AnyState, Registered},
     resource::{Resource, ResourceContext},
+    role::{Role, RoleContext},
     schedule::{Schedule, ScheduleCommand, ScheduleContext},
+    settings::SettingsContext,
     tenant::TenantContext,
+    user::{By, User, UserCommand, UserContext, UserRole, UserStatus},
 };
 use uuid::Uuid;
 
@@ -70,6 +75,20 @@ pub(super) async fn decide(
             let context = booking_context(work, BookingId(command.id), booking, asked, unit, now).await?;
             run(booking.as_ref(), asked, &context)
         }
+        (AnyCommand::User(asked), AnyState::User(user)) => {
+            let context = user_context(work, UserId(command.id), asked, now).await?;
+            run(user.as_ref(), asked, &context)
+        }
+        (AnyCommand::Role(asked), AnyState::Role(role)) => {
+            let users = users_with_role(work, RoleId(command.id)).await?;
+            run(role.as_ref(), asked, &RoleContext { now, id: RoleId(command.id), users })
+        }
+        (AnyCommand::ApiKey(asked), AnyState::ApiKey(key)) => {
+            run(key.as_ref(), asked, &ApiKeyContext { now, id: ApiKeyId(command.id) })
+        }
+        (AnyCommand::Settings(asked), AnyState::Settings(settings)) => {
+            run(settings.as_ref(), asked, &SettingsContext { now })
+        }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),
     }
@@ -124,9 +143,88 @@ async fn live_bookings(work: &mut Work<'_, '_>, customer: CustomerId) -> Result<
     };
     let stored = append::live_bookings(work.tx, customer.0).await?;
     let in_batch: i64 = work
-        .touched_bookings()
+        .touched_states()
         .map(|(_, before, after)| i64::from(is_live(after)) - i64::from(is_live(before)))
         .sum();
+    Ok(u32::try_from(stored + in_batch).unwrap_or(0))
+}
+
+/// What a decision about an account needs: who asks as they are now, and whether anybody else could manage the log's
+/// accounts.
+async fn user_context(
+    work: &mut Work<'_, '_>,
+    id: UserId,
+    command: &UserCommand,
+    now: DateTime<Utc>,
+) -> Result<UserContext, StoreError> {
+    let (role, customer, by) = match command {
+        UserCommand::Register { role, customer_id, by, .. }
+        | UserCommand::Invite { role, customer_id, by, .. } => (Some(*role), *customer_id, *by),
+        UserCommand::ChangeRole { role, by } => (Some(*role), None, *by),
+        UserCommand::RevokeInvitation { by }
+        | UserCommand::Update { by, .. }
+        | UserCommand::Assign { by, .. }
+        | UserCommand::Deactivate { by }
+        | UserCommand::Activate { by }
+        | UserCommand::Delete { by } => (None, None, *by),
+        UserCommand::AcceptInvitation { .. }
+        | UserCommand::StartSession { .. }
+        | UserCommand::EndSession { .. }
+        | UserCommand::ChangePassword { .. }
+        | UserCommand::RequestReset { .. }
+        | UserCommand::ResetPassword { .. }
+        | UserCommand::SetPassword => (None, None, By::Operator),
+    };
+    let actor_tier = match by {
+        By::User(actor) => {
+            let actor = work.state::<User>(actor.0).await?;
+            actor.filter(|actor| actor.status == UserStatus::Active).map(|actor| actor.role.tier)
+        }
+        By::Key(_) | By::Operator => None,
+    };
+    let endangers = matches!(
+        command,
+        UserCommand::ChangeRole { .. } | UserCommand::Deactivate { .. } | UserCommand::Delete { .. }
+    );
+    let other_admins = if endangers { other_admins(work, id).await? } else { 0 };
+    let role_exists = match role {
+        Some(UserRole { role_id: Some(role), .. }) => {
+            work.state::<Role>(role.0).await?.is_some_and(|role| role.can_be_given())
+        }
+        _ => true,
+    };
+    let customer_exists = match customer {
+        Some(customer) => {
+            work.state::<Customer>(customer.0).await?.is_some_and(|customer| !customer.archived)
+        }
+        None => true,
+    };
+    let platform = work.schema.tenant_id().is_none();
+    Ok(UserContext { now, id, platform, actor_tier, other_admins, role_exists, customer_exists })
+}
+
+/// Active accounts of the highest tier but one, of the read model and of this batch.
+async fn other_admins(work: &mut Work<'_, '_>, but: UserId) -> Result<u32, StoreError> {
+    let counts = |id: Uuid, state: &AnyState| {
+        id != but.0 && User::of(state).is_some_and(|user| user.is_active_admin())
+    };
+    let stored = append::admins(work.tx, but.0).await?;
+    let in_batch: i64 = work
+        .touched_states()
+        .map(|(id, before, after)| i64::from(counts(id, after)) - i64::from(counts(id, before)))
+        .sum();
+    Ok(u32::try_from(stored + in_batch).unwrap_or(0))
+}
+
+/// Accounts with a role that are not gone, of the read model and of this batch.
+async fn users_with_role(work: &mut Work<'_, '_>, role: RoleId) -> Result<u32, StoreError> {
+    let has = |state: &AnyState| {
+        User::of(state)
+            .is_some_and(|user| user.role.role_id == Some(role) && user.status != UserStatus::Deleted)
+    };
+    let stored = append::users_with_role(work.tx, role.0).await?;
+    let in_batch: i64 =
+        work.touched_states().map(|(_, before, after)| i64::from(has(after)) - i64::from(has(before))).sum();
     Ok(u32::try_from(stored + in_batch).unwrap_or(0))
 }
 
@@ -244,7 +342,7 @@ async fn occupancy(
     // A little further back than asked, so that the next, slightly earlier question is answered as well.
     let since = since - Duration::days(30);
     let mut loaded = append::load_occupancy(work.tx, resource, since).await?;
-    for (id, before, after) in work.touched_bookings() {
+    for (id, before, after) in work.touched_states() {
         if let Some((claimed, claim)) = Booking::of(before).and_then(|booking| booking.claim())
             && claimed == resource
         {

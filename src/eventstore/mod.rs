@@ -5,6 +5,7 @@
 //! for the leaves, [`append`] for the statements, [`load`] for reading streams back.
 
 pub mod append;
+pub mod attached;
 pub mod batch;
 pub mod cache;
 pub mod cqrs;
@@ -38,6 +39,7 @@ use crate::{
     tenancy::{Database, TenancyError},
 };
 
+pub use attached::{Attached, NewRefreshToken};
 pub use idempotency::IdempotencyKey;
 
 /// What can go wrong between a command and its answer.
@@ -184,12 +186,21 @@ pub struct Unit {
     pub occurred_at: Option<DateTime<Utc>>,
     /// The key under which it may be repeated.
     pub idempotency: Option<IdempotencyKey>,
+    /// What is written beside the events, if there are any.
+    pub attached: Vec<Attached>,
 }
 
 impl Unit {
     /// A unit of one command.
     pub fn of(command: Command, metadata: Metadata) -> Self {
-        Self { commands: vec![command], metadata, occurred_at: None, idempotency: None }
+        Self { commands: vec![command], metadata, occurred_at: None, idempotency: None, attached: Vec::new() }
+    }
+
+    /// With something that is written beside its events.
+    #[must_use]
+    pub fn attach(mut self, attached: Attached) -> Self {
+        self.attached.push(attached);
+        self
     }
 }
 

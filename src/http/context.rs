@@ -5,19 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use axum::{extract::FromRequestParts, http::request::Parts};
 use daybook_domain::envelope::Metadata;
 use daybook_projections::Schema;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use uuid::Uuid;
 
 use super::{
     etag::IfMatch,
-    headers::{TRACEPARENT, X_FORWARDED_FOR, X_TENANT_SLUG},
+    headers::{TRACEPARENT, X_FORWARDED_FOR},
     idempotency::ScopedKey,
     problem::{Code, Problem, Result},
 };
 use crate::{
     app::AppState,
+    auth::{Caller, authorize::Authorized},
     eventstore::{Command, Unit},
-    tenancy::Caller,
 };
 
 /// The longest reason.
@@ -57,23 +57,14 @@ pub struct CommandContext {
 impl FromRequestParts<AppState> for CallContext {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
-        let token = bearer(&parts.headers)?;
-        let caller = state.directory().resolve_token(token).await?.ok_or_else(|| {
-            unauthenticated(HeaderValue::from_static(r#"Bearer realm="daybook", error="invalid_token""#))
-        })?;
-        if let Some(slug) = parts.headers.get(X_TENANT_SLUG) {
-            let named = match slug.to_str() {
-                Ok(slug) => state.tenant_of_slug(slug).await?,
-                Err(_) => None,
-            };
-            if named != Some(caller.tenant) {
-                return Err(Problem::new(
-                    Code::TenantMismatch,
-                    "X-Tenant-Slug names another tenant than the token's.",
-                ));
-            }
-        }
+    async fn from_request_parts(parts: &mut Parts, _state: &AppState) -> Result<Self> {
+        let Some(Authorized { principal, scope }) = parts.extensions.get::<Authorized>() else {
+            return Err(Problem::new(Code::Unauthenticated, "This route knows no caller."));
+        };
+        let Some(tenant) = principal.tenant else {
+            return Err(Problem::new(Code::Forbidden, "This is for accounts of a tenant."));
+        };
+        let caller = Caller { tenant, principal: principal.clone(), scope: *scope };
         let request_id = parts.extensions.get::<RequestId>().map_or(Uuid::nil(), |id| id.0);
         Ok(Self { schema: caller.schema(), caller, request_id })
     }
@@ -88,6 +79,7 @@ impl FromRequestParts<AppState> for CommandContext {
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let metadata = Metadata {
             actor: call.caller.actor(),
+            role: Some(call.caller.principal.tier.as_str().to_owned()),
             ip: client_ip(headers, peer, state.settings().trusted_proxy_hops).map(|ip| ip.to_string()),
             user_agent: user_agent(headers),
             source: Some("api".into()),
@@ -95,7 +87,7 @@ impl FromRequestParts<AppState> for CommandContext {
             correlation_id: trace_id(headers),
             ..Metadata::default()
         };
-        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &call.caller)?;
+        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &call.caller.actor())?;
         Ok(Self { call, if_match: IfMatch::parse(headers)?, metadata, key })
     }
 }
@@ -108,7 +100,8 @@ impl CommandContext {
     pub fn unit(self, commands: Vec<Command>, reason: Option<String>, hash: [u8; 32]) -> Result<Unit> {
         let mut metadata = self.metadata;
         metadata.reason = checked_reason(reason)?;
-        Ok(Unit { commands, metadata, occurred_at: None, idempotency: self.key.map(|key| key.bind(hash)) })
+        let idempotency = self.key.map(|key| key.bind(hash));
+        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new() })
     }
 }
 
@@ -123,25 +116,6 @@ fn checked_reason(reason: Option<String>) -> Result<Option<String>> {
         return Err(Problem::field("/reason", "control_character", "a reason has no control characters"));
     }
     Ok((!reason.is_empty()).then(|| reason.to_owned()))
-}
-
-fn unauthenticated(challenge: HeaderValue) -> Problem {
-    Problem::new(Code::Unauthenticated, "Send a valid access token as Authorization: Bearer.")
-        .with_header(header::WWW_AUTHENTICATE, challenge)
-}
-
-fn bearer(headers: &HeaderMap) -> Result<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let credentials = match (values.next(), values.next()) {
-        (Some(one), None) => one.to_str().ok(),
-        _ => None,
-    };
-    credentials
-        .and_then(|text| text.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-        .filter(|token| (1..=512).contains(&token.len()))
-        .ok_or_else(|| unauthenticated(HeaderValue::from_static(r#"Bearer realm="daybook""#)))
 }
 
 /// The address of the client: as many hops from the right as are ours, never the leftmost for its own sake.
@@ -201,17 +175,6 @@ mod tests {
             headers.append(name.clone(), value.parse().unwrap());
         }
         headers
-    }
-
-    #[test]
-    fn a_bearer_token_is_the_only_credential() {
-        assert_eq!(bearer(&with(header::AUTHORIZATION, &["bearer abc"])).unwrap(), "abc");
-        for wrong in [&[][..], &["abc"], &["Basic abc"], &["Bearer "], &["Bearer a", "Bearer b"]] {
-            assert_eq!(
-                bearer(&with(header::AUTHORIZATION, wrong)).unwrap_err().code(),
-                Code::Unauthenticated
-            );
-        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     headers::IDEMPOTENCY_KEY,
     problem::{Problem, Result},
 };
-use crate::{eventstore::IdempotencyKey, tenancy::Caller};
+use crate::eventstore::IdempotencyKey;
 
 /// The longest key.
 pub const MAX_KEY: usize = 255;
@@ -23,7 +23,7 @@ impl ScopedKey {
     ///
     /// # Errors
     /// `malformed` when it is not 1 to 255 visible ASCII characters.
-    pub fn parse(headers: &HeaderMap, method: &Method, path: &str, caller: &Caller) -> Result<Option<Self>> {
+    pub fn parse(headers: &HeaderMap, method: &Method, path: &str, actor: &str) -> Result<Option<Self>> {
         if method != Method::POST {
             return Ok(None);
         }
@@ -33,7 +33,7 @@ impl ScopedKey {
         let proper = (1..=MAX_KEY).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
         match value.to_str() {
             Ok(key) if proper && values.next().is_none() => {
-                Ok(Some(Self { scope: format!("{} POST {path}", caller.token), key: key.to_owned() }))
+                Ok(Some(Self { scope: format!("{actor} POST {path}"), key: key.to_owned() }))
             }
             _ => Err(Problem::malformed(
                 "Idempotency-Key must be one key of 1 to 255 visible ASCII characters.",
@@ -49,17 +49,14 @@ impl ScopedKey {
 
 #[cfg(test)]
 mod tests {
-    use daybook_domain::{TenantId, TokenId};
     use http::HeaderValue;
-    use uuid::Uuid;
 
     use super::*;
 
     fn parse(method: Method, path: &str, key: &[u8]) -> Result<Option<ScopedKey>> {
         let mut headers = HeaderMap::new();
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_bytes(key).unwrap());
-        let caller = Caller { tenant: TenantId(Uuid::nil()), token: TokenId(Uuid::nil()) };
-        ScopedKey::parse(&headers, &method, path, &caller)
+        ScopedKey::parse(&headers, &method, path, "key:1")
     }
 
     #[test]

@@ -53,6 +53,8 @@ codes! {
     Unauthenticated = UNAUTHORIZED, "unauthenticated", "Authentication is required";
     /// Known but not allowed.
     Forbidden = FORBIDDEN, "forbidden", "Not allowed";
+    /// The tenant's plan does not have it.
+    PlanLimit = FORBIDDEN, "plan_limit", "Not in the plan";
     /// The tenant named is not the caller's.
     TenantMismatch = FORBIDDEN, "tenant_mismatch", "The credentials are of another tenant";
     /// Absent, or another tenant's.
@@ -67,6 +69,8 @@ codes! {
     WrongState = CONFLICT, "wrong_state", "The current state does not allow this";
     /// A unique value is in use.
     AlreadyExists = CONFLICT, "already_exists", "Already exists";
+    /// Nobody would be left to manage the accounts.
+    LastAdmin = CONFLICT, "last_admin", "The last owner stays";
     /// The same key is being decided.
     IdempotencyInFlight = CONFLICT, "idempotency_in_flight", "A request with this key is in flight";
     /// The hold ran out and its place is gone.
@@ -315,6 +319,13 @@ impl From<DomainError> for Problem {
             DomainError::ReasonRequired => {
                 Self::field("/reason", "required", "a reason is required for this")
             }
+            DomainError::Forbidden { detail } => {
+                Self::new(Code::Forbidden, format!("Not allowed: {detail}."))
+            }
+            DomainError::LastAdmin => Self::new(
+                Code::LastAdmin,
+                "Nobody else could manage the accounts: the last active owner stays.",
+            ),
             DomainError::VersionConflict => {
                 Self::new(Code::VersionConflict, "It has changed since the version given in If-Match.")
             }

@@ -161,6 +161,7 @@ impl<'a> Commands<'a> {
             metadata: self.metadata.clone(),
             occurred_at: Some(occurred_at),
             idempotency: Some(self.import.key(key)),
+            attached: Vec::new(),
         }
     }
 }

@@ -121,6 +121,8 @@ fn code(error: &DomainError) -> &'static str {
         DomainError::ReasonRequired => "reason_required",
         DomainError::VersionConflict => "version_conflict",
         DomainError::Closed { .. } => "closed",
+        DomainError::Forbidden { .. } => "forbidden",
+        DomainError::LastAdmin => "last_admin",
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use daybook_domain::{
-    Currency, DomainError, Slug, TenantId, TokenId,
+    ApiKeyId, Currency, DomainError, Name, Slug, TenantId,
+    api_key::{ApiKeyCommand, HourlyLimit},
     envelope::Metadata,
+    permission::{Permissions, Tier},
     registry::Registered,
     tenant::{Tenant, TenantCommand},
 };
@@ -12,14 +15,12 @@ use daybook_projections::Schema;
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::{TenancyError, TenantDirectory, TenantInfo, provision};
+use super::{Access, TenancyError, TenantDirectory, TenantInfo, TenantTx, provision};
 use crate::{
-    eventstore::{Command, EventStore, StoreError, Unit},
+    auth::api_key,
+    eventstore::{Attached, Command, EventStore, StoreError, Unit},
     random,
 };
-
-/// What a bootstrap token begins with.
-pub const TOKEN_PREFIX: &str = "dbt_";
 
 /// A tenant to be created.
 #[derive(Clone, Debug)]
@@ -38,13 +39,50 @@ pub struct NewTenant {
     pub currency: Currency,
 }
 
-/// A token, shown once.
+/// An API key, shown once.
 #[derive(Debug)]
-pub struct IssuedToken {
+pub struct IssuedKey {
     /// Its id, by which it is revoked.
-    pub id: TokenId,
-    /// The secret itself.
-    pub token: SecretString,
+    pub id: ApiKeyId,
+    /// The key itself.
+    pub key: SecretString,
+}
+
+/// An API key to be issued.
+#[derive(Clone, Debug)]
+pub struct NewApiKey {
+    /// What it is for.
+    pub name: Name,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// What whoever asks may do themselves.
+    pub held: Permissions,
+    /// The tier of whoever asks.
+    pub tier: Tier,
+    /// How many calls an hour.
+    pub hourly: HourlyLimit,
+    /// When it stops working by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether the operator of the platform asks.
+    pub by_operator: bool,
+}
+
+impl NewApiKey {
+    /// A key that may do whatever an owner may, as often as it likes: what the operator hands to a new tenant.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn of_operator(name: &str) -> Result<Self, DomainError> {
+        Ok(Self {
+            name: Name::new(name, "/name")?,
+            permissions: Tier::TenantOwner.permissions(),
+            held: Tier::TenantOwner.permissions(),
+            tier: Tier::TenantOwner,
+            hourly: HourlyLimit::Unlimited,
+            expires_at: None,
+            by_operator: true,
+        })
+    }
 }
 
 /// Commands to tenants.
@@ -87,36 +125,74 @@ impl TenantAdmin {
         Ok(id)
     }
 
-    /// Issues a bootstrap token. The event comes first: a crash leaves evidence without a token, never the reverse.
+    /// Issues an API key to a tenant, as the operator.
     ///
     /// # Errors
     /// When PostgreSQL refuses.
-    pub async fn issue_token(
+    pub async fn issue_key(
         &self,
         tenant: TenantId,
         label: &str,
         metadata: &Metadata,
-    ) -> Result<IssuedToken, TenancyError> {
-        let id = TokenId(Uuid::now_v7());
-        let token = random::token(TOKEN_PREFIX)
-            .map_err(|_| TenancyError::Store(StoreError::Sealing("the system has no randomness")))?;
-        let command = TenantCommand::IssueToken { token_id: id, label: label.to_owned() };
-        self.command(tenant, command, metadata).await?;
-        self.directory.store_token(tenant, id, token.expose_secret(), label).await?;
-        Ok(IssuedToken { id, token })
+    ) -> Result<IssuedKey, TenancyError> {
+        let new = NewApiKey::of_operator(label).map_err(refused)?;
+        let (unit, issued) = self.key_unit(tenant, new, metadata.clone()).await?;
+        self.store.execute(&Schema::tenant(tenant), unit).await?;
+        Ok(issued)
     }
 
-    /// Revokes a bootstrap token; within a second no node accepts it.
+    /// The unit that issues an API key, and the key. Where the key's first characters lead is written at once: until
+    /// the unit is committed they lead to nothing.
     ///
     /// # Errors
-    /// When the tenant has no such token.
-    pub async fn revoke_token(
+    /// When PostgreSQL refuses.
+    pub async fn key_unit(
         &self,
         tenant: TenantId,
-        id: TokenId,
+        new: NewApiKey,
+        metadata: Metadata,
+    ) -> Result<(Unit, IssuedKey), TenancyError> {
+        let id = ApiKeyId(Uuid::now_v7());
+        let no_randomness = |_| TenancyError::Store(StoreError::Sealing("the system has no randomness"));
+        let made = api_key::generate().map_err(no_randomness)?;
+        let salt = random::bytes::<16>().map_err(no_randomness)?;
+        let hash = api_key::hash(self.store.keys(), &salt, made.key.expose_secret());
+        let mut tx = TenantTx::begin(self.store.database().app(), &Schema::platform(), Access::Write).await?;
+        sqlx::query("INSERT INTO daybook_platform.api_key_prefixes (prefix, tenant_id) VALUES ($1, $2)")
+            .bind(&made.lookup)
+            .bind(tenant.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(TenancyError::db("write where an API key leads"))?;
+        tx.commit().await?;
+        let command = ApiKeyCommand::Issue {
+            name: new.name,
+            prefix: made.lookup,
+            permissions: new.permissions,
+            held: new.held,
+            tier: new.tier,
+            hourly: new.hourly,
+            expires_at: new.expires_at,
+            by_operator: new.by_operator,
+        };
+        let unit =
+            Unit::of(Command::create(id, command), metadata).attach(Attached::ApiKey { id, salt, hash });
+        Ok((unit, IssuedKey { id, key: made.key }))
+    }
+
+    /// Revokes an API key; within a second no node accepts it.
+    ///
+    /// # Errors
+    /// When the tenant has no such key.
+    pub async fn revoke_key(
+        &self,
+        tenant: TenantId,
+        id: ApiKeyId,
         metadata: &Metadata,
     ) -> Result<(), TenancyError> {
-        self.command(tenant, TenantCommand::RevokeToken { token_id: id }, metadata).await.map(drop)
+        let unit = Unit::of(Command::to(id, ApiKeyCommand::Revoke), metadata.clone());
+        self.store.execute(&Schema::tenant(tenant), unit).await?;
+        Ok(())
     }
 
     /// Switches a tenant on or off, or to another plan.

@@ -10,7 +10,7 @@ pub mod tx;
 
 pub use database::Database;
 pub use daybook_projections::Schema;
-pub use directory::{Caller, TenantDirectory, TenantInfo};
+pub use directory::{TenantDirectory, TenantInfo};
 pub use tx::{Access, TenantTx};
 
 /// What can go wrong in tenancy.

@@ -147,7 +147,7 @@ async fn the_history_is_a_chain_of_diffs_from_nothing_to_now() {
     let mut state = Value::Null;
     for (item, sequence) in items.iter().zip(1..) {
         assert_eq!(item["sequence"], sequence);
-        assert_eq!(item["actor"], format!("token:{}", tenant.token_id));
+        assert_eq!(item["actor"], format!("key:{}", tenant.token_id));
         for change in item["changes"].as_array().unwrap() {
             let path = change["path"].as_str().unwrap();
             assert_ne!(change["old"], change["new"], "{path} did not change");

@@ -290,11 +290,13 @@ async fn the_audit_trail_is_paged_and_filtered() {
     app.customer(&tenant, "Ada Canary").await;
     let all = app.get(&tenant, "/audit/events").await.expect(200);
     let items = all.body["items"].as_array().unwrap();
-    assert_eq!(items.len(), 2);
-    assert_eq!((&items[0]["position"], &items[0]["type"]), (&json!(1), &json!("resource.created")));
-    assert_eq!(items[0]["actor"], format!("token:{}", tenant.token_id));
-    assert_eq!(items[0]["leaf_hash"].as_str().unwrap().len(), 64);
-    assert!(items[0]["ip"].is_string() && items[0]["request_id"].is_string());
+    assert_eq!(items.len(), 3);
+    assert_eq!((&items[0]["position"], &items[0]["type"]), (&json!(1), &json!("api_key.issued")));
+    assert_eq!((&items[1]["position"], &items[1]["type"]), (&json!(2), &json!("resource.created")));
+    assert_eq!(items[1]["actor"], format!("key:{}", tenant.token_id));
+    assert_eq!(items[1]["leaf_hash"].as_str().unwrap().len(), 64);
+    assert!(items[1]["ip"].is_string() && items[1]["request_id"].is_string());
+    assert_eq!(items[1]["role"], "tenant_owner");
     assert!(!all.body.to_string().contains("Ada"), "{}", all.body);
     let count = async |query: &str| {
         app.get(&tenant, &format!("/audit/events?{query}")).await.expect(200).body["items"]
@@ -302,20 +304,20 @@ async fn the_audit_trail_is_paged_and_filtered() {
             .unwrap()
             .len()
     };
-    let time = items[1]["recorded_at"].as_str().unwrap();
-    assert_eq!(count("after=1").await, 1);
+    let time = items[2]["recorded_at"].as_str().unwrap();
+    assert_eq!(count("after=2").await, 1);
     assert_eq!(count("type=customer.registered").await, 1);
-    assert_eq!(count(&format!("actor=token:{}", tenant.token_id)).await, 2);
+    assert_eq!(count(&format!("actor=key:{}", tenant.token_id)).await, 2);
     assert_eq!(count(&format!("aggregate=resource:{resource}")).await, 1);
     assert_eq!(count(&format!("aggregate={resource}")).await, 1);
     assert_eq!(count(&format!("from={time}")).await, 1);
-    assert_eq!(count(&format!("to={time}")).await, 1);
+    assert_eq!(count(&format!("to={time}")).await, 2);
     assert_eq!(count("to=2001-01-01").await, 0);
-    assert_eq!(count("from=2001-01-01").await, 2);
-    let first = app.get(&tenant, "/audit/events?limit=1").await.expect(200);
+    assert_eq!(count("from=2001-01-01").await, 3);
+    let first = app.get(&tenant, "/audit/events?limit=2").await.expect(200);
     let cursor = first.text("next_cursor");
-    let next = app.get(&tenant, &format!("/audit/events?limit=1&cursor={cursor}")).await.expect(200);
-    assert_eq!((&next.body["items"][0]["position"], &next.body["next_cursor"]), (&json!(2), &Value::Null));
+    let next = app.get(&tenant, &format!("/audit/events?limit=2&cursor={cursor}")).await.expect(200);
+    assert_eq!((&next.body["items"][0]["position"], &next.body["next_cursor"]), (&json!(3), &Value::Null));
     let stream = app.get(&tenant, &format!("/audit/streams/resource/{resource}")).await.expect(200);
     assert_eq!(stream.body["items"].as_array().unwrap().len(), 1);
     app.get(&tenant, &format!("/audit/streams/booking/{resource}")).await.expect_problem(404, "not_found");

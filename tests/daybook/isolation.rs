@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use daybook::tenancy::{Access, Schema, TenantDirectory, TenantTx, database::PoolSettings, pool::Pool};
+use daybook::{
+    auth::AuthDirectory,
+    tenancy::{Access, Schema, TenantTx, database::PoolSettings, pool::Pool},
+};
 use daybook_domain::tenant::TenantCommand;
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -234,49 +237,52 @@ async fn state(pool: &Pool) -> (String, String, String) {
 async fn a_deactivated_tenant_is_nobody_within_a_second_on_every_node() {
     let site = Site::open().await;
     let other = site.second_store().await;
-    let other = TenantDirectory::new(other.database().clone(), site.keys.clone());
-    let issued = site.admin.issue_token(site.tenant, "test", &by("test")).await.unwrap();
-    let token = issued.token.expose_secret();
+    let other = AuthDirectory::new(other.database().clone(), site.keys.clone());
+    let auth = site.auth();
+    let issued = site.admin.issue_key(site.tenant, "test", &by("test")).await.unwrap();
+    let token = issued.key.expose_secret();
     for (command, known) in [(TenantCommand::Deactivate, false), (TenantCommand::Activate, true)] {
         // Both nodes have just looked, so both hold an answer.
-        for node in [&site.directory, &other] {
-            assert_eq!(node.resolve_token(token).await.unwrap().is_some(), !known);
+        for node in [&auth, &other] {
+            assert_eq!(node.resolve(token).await.unwrap().is_some(), !known);
         }
         site.admin.command(site.tenant, command, &by("test")).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        for node in [&site.directory, &other] {
-            assert_eq!(node.resolve_token(token).await.unwrap().is_some(), known);
+        for node in [&auth, &other] {
+            assert_eq!(node.resolve(token).await.unwrap().is_some(), known);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_token_is_nobodys_within_a_second_on_every_node() {
+async fn a_revoked_key_is_nobodys_within_a_second_on_every_node() {
     let site = Site::open().await;
     let other = site.second_store().await;
-    let other = TenantDirectory::new(other.database().clone(), site.keys.clone());
-    let issued = site.admin.issue_token(site.tenant, "test", &by("test")).await.unwrap();
-    let kept = site.admin.issue_token(site.tenant, "kept", &by("test")).await.unwrap();
-    for node in [&site.directory, &other] {
-        assert!(node.resolve_token(issued.token.expose_secret()).await.unwrap().is_some());
+    let other = AuthDirectory::new(other.database().clone(), site.keys.clone());
+    let issued = site.admin.issue_key(site.tenant, "test", &by("test")).await.unwrap();
+    let auth = site.auth();
+    let kept = site.admin.issue_key(site.tenant, "kept", &by("test")).await.unwrap();
+    for node in [&auth, &other] {
+        assert!(node.resolve(issued.key.expose_secret()).await.unwrap().is_some());
     }
-    site.admin.revoke_token(site.tenant, issued.id, &by("test")).await.unwrap();
+    site.admin.revoke_key(site.tenant, issued.id, &by("test")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    for node in [&site.directory, &other] {
-        assert_eq!(node.resolve_token(issued.token.expose_secret()).await.unwrap(), None);
-        assert!(node.resolve_token(kept.token.expose_secret()).await.unwrap().is_some());
+    for node in [&auth, &other] {
+        assert_eq!(node.resolve(issued.key.expose_secret()).await.unwrap(), None);
+        assert!(node.resolve(kept.key.expose_secret()).await.unwrap().is_some());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_database_nobody_is_known() {
     let site = Site::open().await;
-    let issued = site.admin.issue_token(site.tenant, "test", &by("test")).await.unwrap();
-    let token = issued.token.expose_secret();
-    assert!(site.directory.resolve_token(token).await.unwrap().is_some());
+    let issued = site.admin.issue_key(site.tenant, "test", &by("test")).await.unwrap();
+    let token = issued.key.expose_secret();
+    let auth = site.auth();
+    assert!(auth.resolve(token).await.unwrap().is_some());
     site.store.database().close().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(site.directory.resolve_token(token).await.is_err(), "an answer that cannot be checked is none");
+    assert!(auth.resolve(token).await.is_err(), "an answer that cannot be checked is none");
 }
 
 /// Every route that takes an id, with the ids of another tenant: 404, and nothing happens.

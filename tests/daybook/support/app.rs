@@ -47,7 +47,7 @@ pub struct TestTenant {
     pub id: TenantId,
     pub slug: String,
     pub token: String,
-    pub token_id: daybook_domain::TokenId,
+    pub token_id: daybook_domain::ApiKeyId,
 }
 
 impl TestTenant {
@@ -120,7 +120,7 @@ impl TestApp {
         let path = keys_dir.path().join("keys.toml");
         let keys = Arc::new(Keys::load_or_create(&path, true, DateTime::<Utc>::UNIX_EPOCH).unwrap());
         let store = EventStore::new(database.clone(), keys.clone(), StoreSettings::default());
-        let directory = TenantDirectory::new(database, keys.clone());
+        let directory = TenantDirectory::new(database);
         let admin = TenantAdmin::new(store.clone(), directory.clone());
         let patch = SettingsPatch { data_dir: Some(keys_dir.path().to_owned()), ..SettingsPatch::default() };
         let settings = Settings::load_with(None, &|_| None, patch).unwrap();
@@ -180,11 +180,11 @@ impl TestApp {
         };
         let metadata = Metadata { actor: "test".into(), ..Metadata::default() };
         let id = self.admin.create(new, &metadata).await.unwrap();
-        let issued = self.admin.issue_token(id, "test", &metadata).await.unwrap();
+        let issued = self.admin.issue_key(id, "test", &metadata).await.unwrap();
         TestTenant {
             id,
             slug: slug.to_owned(),
-            token: issued.token.expose_secret().to_owned(),
+            token: issued.key.expose_secret().to_owned(),
             token_id: issued.id,
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use daybook::{
+    auth::AuthDirectory,
     eventstore::{Command, Committed, EventStore, IdempotencyKey, StoreError, StoreSettings, Unit},
     keys::Keys,
     tenancy::{
@@ -32,7 +33,6 @@ pub struct Site {
     pub db: Arc<TestDb>,
     pub keys: Arc<Keys>,
     pub store: EventStore,
-    pub directory: TenantDirectory,
     pub admin: TenantAdmin,
     pub tenant: TenantId,
     pub schema: Schema,
@@ -61,14 +61,13 @@ impl Site {
         let path = keys_dir.path().join("keys.toml");
         let keys = Arc::new(Keys::load_or_create(&path, true, DateTime::<Utc>::UNIX_EPOCH).unwrap());
         let store = EventStore::new(database.clone(), keys.clone(), StoreSettings::default());
-        let directory = TenantDirectory::new(database, keys.clone());
-        let admin = TenantAdmin::new(store.clone(), directory.clone());
+        let directory = TenantDirectory::new(database);
+        let admin = TenantAdmin::new(store.clone(), directory);
         let tenant = admin.create(new_tenant("site"), &by("test")).await.unwrap();
         let mut site = Self {
             db: Arc::new(db),
             keys,
             store,
-            directory,
             admin,
             tenant,
             schema: Schema::tenant(tenant),
@@ -77,6 +76,11 @@ impl Site {
         };
         site.customer = site.new_customer("Ada Lovelace").await;
         site
+    }
+
+    /// Who calls, as one node knows it.
+    pub fn auth(&self) -> AuthDirectory {
+        AuthDirectory::new(self.store.database().clone(), self.keys.clone())
     }
 
     /// The store of another process on the same database.

@@ -1,0 +1,267 @@
+//! The gate before every handler: who calls, in which tenant, and whether the route's requirement is met.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use daybook_domain::{
+    TenantId,
+    permission::{Permission, Scope, Tier},
+};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
+
+use super::{
+    principal::Principal,
+    routes::{self, Requirement},
+};
+use crate::{
+    app::AppState,
+    http::{
+        headers::X_TENANT_SLUG,
+        problem::{Code, Problem, Result},
+    },
+};
+
+/// A caller who met the requirement of the route; in the request's extensions.
+#[derive(Clone, Debug)]
+pub struct Authorized {
+    /// Who.
+    pub principal: Arc<Principal>,
+    /// To how much.
+    pub scope: Scope,
+}
+
+/// Refuses whoever the route is not for, and lets the others through with what is known of them.
+pub async fn authorize(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match check(&state, &parts).await {
+        Ok(authorized) => {
+            if let Some(authorized) = authorized {
+                parts.extensions.insert(authorized);
+            }
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn check(state: &AppState, parts: &Parts) -> Result<Option<Authorized>> {
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let requirement = match routes::requirement(&parts.method, path) {
+        Some(Requirement::Public) => return Ok(None),
+        Some(requirement) => requirement,
+        // Another method of a route that is known: the router's own answer says which there are.
+        None if routes::knows(path) => return Ok(None),
+        None => {
+            tracing::error!(path, "a route without a requirement was called; it answers nobody");
+            return Err(Problem::new(Code::Forbidden, "This route is not open."));
+        }
+    };
+    let principal = authenticate(state, &parts.headers).await?;
+    tenant_agrees(state, &principal, &parts.headers).await?;
+    let scope = allowed(&principal, requirement)?;
+    Ok(Some(Authorized { principal, scope }))
+}
+
+/// The caller behind the one credential of a request.
+///
+/// # Errors
+/// `unauthenticated` without a valid one.
+pub async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<Arc<Principal>> {
+    let token = bearer(headers)?;
+    state.auth().resolve(token).await?.ok_or_else(|| {
+        unauthenticated(HeaderValue::from_static(r#"Bearer realm="daybook", error="invalid_token""#))
+    })
+}
+
+/// A slug or an origin that names another tenant than the credential's is a contradiction, not a choice.
+async fn tenant_agrees(state: &AppState, principal: &Principal, headers: &HeaderMap) -> Result<()> {
+    let mismatch = |what: &str| {
+        Problem::new(Code::TenantMismatch, format!("{what} names another tenant than the credentials."))
+    };
+    if let Some(slug) = headers.get(X_TENANT_SLUG) {
+        let named = match slug.to_str() {
+            Ok(slug) => state.tenant_of_slug(slug).await?,
+            Err(_) => None,
+        };
+        if named.is_none() || named != principal.tenant {
+            return Err(mismatch("X-Tenant-Slug"));
+        }
+    }
+    if let Some(named) = tenant_of_origin(state, headers).await?
+        && Some(named) != principal.tenant
+    {
+        return Err(mismatch("Origin"));
+    }
+    Ok(())
+}
+
+/// The tenant whose verified domain a request comes from.
+async fn tenant_of_origin(state: &AppState, headers: &HeaderMap) -> Result<Option<TenantId>> {
+    let Some(origin) = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) else {
+        return Ok(None);
+    };
+    state.tenant_of_origin(origin).await
+}
+
+/// The tenant an unauthenticated request is for: as `X-Tenant-Slug` says, else by the verified domain it comes from.
+/// An unknown or inactive one is none.
+///
+/// # Errors
+/// `tenant_mismatch` when the two name different tenants; `unavailable` when the database is away.
+pub async fn named_tenant(state: &AppState, headers: &HeaderMap) -> Result<Option<TenantId>> {
+    let by_origin = tenant_of_origin(state, headers).await?;
+    let Some(slug) = headers.get(X_TENANT_SLUG) else { return Ok(by_origin) };
+    let by_slug = match slug.to_str() {
+        Ok(slug) => state.tenant_of_slug(slug).await?,
+        Err(_) => None,
+    };
+    match (by_slug, by_origin) {
+        (Some(slug), Some(origin)) if slug != origin => {
+            Err(Problem::new(Code::TenantMismatch, "X-Tenant-Slug names another tenant than Origin."))
+        }
+        (by_slug, _) => match by_slug {
+            Some(tenant) => Ok(state.auth().active_tenant(tenant).await?.map(|_| tenant)),
+            None => Ok(None),
+        },
+    }
+}
+
+fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
+    match requirement {
+        Requirement::Public => Ok(Scope::Own),
+        Requirement::SignedIn if principal.session().is_some() => Ok(Scope::Own),
+        Requirement::SignedIn => {
+            Err(Problem::new(Code::Forbidden, "This is for people; an API key has no account of its own."))
+        }
+        Requirement::Tenant(resource, action, least) => {
+            if principal.tenant.is_none() {
+                return Err(Problem::new(
+                    Code::Forbidden,
+                    "The platform's own accounts have no access to a tenant's data.",
+                ));
+            }
+            match principal.permissions.scope(resource, action) {
+                Some(scope) if scope >= least => Ok(scope),
+                held => Err(refused(principal, Permission { resource, action, scope: least }, held)),
+            }
+        }
+        Requirement::Platform(resource, action) => match principal.permissions.scope(resource, action) {
+            Some(Scope::Platform) if principal.tenant.is_none() => Ok(Scope::Platform),
+            held => Err(refused(principal, Permission { resource, action, scope: Scope::Platform }, held)),
+        },
+    }
+}
+
+/// Those who manage accounts are told what is missing and who has it; the others only that it is not theirs to do.
+fn refused(principal: &Principal, needed: Permission, held: Option<Scope>) -> Problem {
+    if !matches!(
+        principal.tier,
+        Tier::TenantOwner | Tier::TenantManager | Tier::Superuser | Tier::PlatformManager
+    ) {
+        return Problem::new(Code::Forbidden, "You may not do this.");
+    }
+    let tiers: Vec<&str> = Tier::ALL
+        .iter()
+        .filter(|tier| tier.is_platform() == principal.tenant.is_none())
+        .filter(|tier| {
+            tier.permissions()
+                .scope(needed.resource, needed.action)
+                .is_some_and(|scope| scope >= needed.scope)
+        })
+        .map(|tier| tier.as_str())
+        .collect();
+    let held =
+        held.map_or_else(|| "does not have it at all".to_owned(), |scope| format!("has it for {scope} only"));
+    let whose = if tiers.is_empty() { "no tier".to_owned() } else { tiers.join(", ") };
+    Problem::new(
+        Code::Forbidden,
+        format!("This needs {needed}; {} {held}. It comes with: {whose}.", principal.tier),
+    )
+}
+
+fn unauthenticated(challenge: HeaderValue) -> Problem {
+    Problem::new(Code::Unauthenticated, "Send a valid access token as Authorization: Bearer.")
+        .with_header(header::WWW_AUTHENTICATE, challenge)
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let credentials = match (values.next(), values.next()) {
+        (Some(one), None) => one.to_str().ok(),
+        _ => None,
+    };
+    credentials
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| (1..=4_096).contains(&token.len()))
+        .ok_or_else(|| unauthenticated(HeaderValue::from_static(r#"Bearer realm="daybook""#)))
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_domain::{
+        ApiKeyId,
+        permission::{Action, Resource},
+    };
+
+    use super::*;
+    use crate::auth::principal::Credential;
+
+    fn with(name: header::HeaderName, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name.clone(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn principal(tier: Tier) -> Principal {
+        Principal {
+            credential: Credential::ApiKey(ApiKeyId::default()),
+            tenant: (!tier.is_platform()).then(TenantId::default),
+            tier,
+            permissions: tier.permissions(),
+            customer: None,
+            assigned: Vec::new(),
+            calls_per_hour: None,
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_the_only_credential() {
+        assert_eq!(bearer(&with(header::AUTHORIZATION, &["bearer abc"])).unwrap(), "abc");
+        for wrong in [&[][..], &["abc"], &["Basic abc"], &["Bearer "], &["Bearer a", "Bearer b"]] {
+            assert_eq!(
+                bearer(&with(header::AUTHORIZATION, wrong)).unwrap_err().code(),
+                Code::Unauthenticated
+            );
+        }
+    }
+
+    #[test]
+    fn a_scope_that_is_too_narrow_is_refused_and_explained_to_admins() {
+        let needed = Requirement::Tenant(Resource::Bookings, Action::Update, Scope::Assigned);
+        assert!(allowed(&principal(Tier::TenantManager), needed).is_ok());
+        assert_eq!(allowed(&principal(Tier::Customer), needed).unwrap_err().code(), Code::Forbidden);
+        let secrets = Requirement::Tenant(Resource::Secrets, Action::Update, Scope::Tenant);
+        let text = format!("{:?}", allowed(&principal(Tier::TenantManager), secrets).unwrap_err());
+        assert!(text.contains("secrets:update:tenant") && text.contains("tenant_owner"), "{text}");
+        let text = format!("{:?}", allowed(&principal(Tier::TenantStaff), secrets).unwrap_err());
+        assert!(!text.contains("secrets:update"), "{text}");
+    }
+
+    #[test]
+    fn the_platform_has_no_access_to_a_tenants_data() {
+        for requirement in routes::ROUTES.iter().map(|(_, _, requirement)| *requirement) {
+            let tenants = matches!(requirement, Requirement::Tenant(..));
+            assert!(!tenants || allowed(&principal(Tier::Superuser), requirement).is_err());
+            let platforms = matches!(requirement, Requirement::Platform(..));
+            assert!(!platforms || allowed(&principal(Tier::TenantOwner), requirement).is_err());
+        }
+    }
+}

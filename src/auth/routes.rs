@@ -1,0 +1,175 @@
+//! What each route requires. A route that is not here answers nobody: the router refuses it, and a test finds it.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use daybook_domain::permission::{Action, Resource, Scope};
+use http::Method;
+
+/// What a route requires of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nothing: the handler itself decides what an unknown caller gets.
+    Public,
+    /// A user, of a tenant or of the platform, who is signed in: their own account.
+    SignedIn,
+    /// A caller of a tenant with this permission, in at least this scope.
+    Tenant(Resource, Action, Scope),
+    /// One of the platform's own people with this permission.
+    Platform(Resource, Action),
+}
+
+const fn own(resource: Resource, action: Action) -> Requirement {
+    Requirement::Tenant(resource, action, Scope::Own)
+}
+
+const fn assigned(resource: Resource, action: Action) -> Requirement {
+    Requirement::Tenant(resource, action, Scope::Assigned)
+}
+
+const fn tenant(resource: Resource, action: Action) -> Requirement {
+    Requirement::Tenant(resource, action, Scope::Tenant)
+}
+
+const fn platform(resource: Resource, action: Action) -> Requirement {
+    Requirement::Platform(resource, action)
+}
+
+use Action::{Create, Delete, Read, Update};
+use Requirement::{Public, SignedIn};
+use Resource::{
+    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Offerings, Plans, PlatformUsers,
+    Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
+};
+
+/// Every route: method, path template, requirement.
+pub const ROUTES: &[(&str, &str, Requirement)] = &[
+    ("GET", "/healthz", Public),
+    ("GET", "/readyz", Public),
+    ("GET", "/metrics", Public),
+    ("GET", "/api/schema/", Public),
+    ("POST", "/api/v1/auth/login", Public),
+    ("POST", "/api/v1/auth/refresh", Public),
+    ("POST", "/api/v1/auth/logout", Public),
+    ("POST", "/api/v1/auth/password/reset", Public),
+    ("POST", "/api/v1/auth/password/reset/confirm", Public),
+    ("POST", "/api/v1/auth/otp", Public),
+    ("POST", "/api/v1/auth/otp/confirm", Public),
+    ("POST", "/api/v1/signup", Public),
+    ("POST", "/api/v1/signup/confirm", Public),
+    ("POST", "/api/v1/invitations/accept", Public),
+    ("GET", "/api/v1/auth/sessions", SignedIn),
+    ("DELETE", "/api/v1/auth/sessions/{id}", SignedIn),
+    ("POST", "/api/v1/auth/password/change", SignedIn),
+    ("GET", "/api/v1/me", SignedIn),
+    ("PATCH", "/api/v1/me", SignedIn),
+    ("DELETE", "/api/v1/me", SignedIn),
+    ("GET", "/api/v1/permissions", SignedIn),
+    ("GET", "/api/v1/users", tenant(Users, Read)),
+    ("POST", "/api/v1/users", tenant(Users, Create)),
+    ("GET", "/api/v1/users/{id}", tenant(Users, Read)),
+    ("PATCH", "/api/v1/users/{id}", tenant(Users, Update)),
+    ("DELETE", "/api/v1/users/{id}", tenant(Users, Delete)),
+    ("POST", "/api/v1/users/{id}/deactivate", tenant(Users, Update)),
+    ("POST", "/api/v1/users/{id}/activate", tenant(Users, Update)),
+    ("POST", "/api/v1/users/{id}/role", tenant(Users, Update)),
+    ("POST", "/api/v1/users/{id}/modules", tenant(Users, Update)),
+    ("GET", "/api/v1/invitations", tenant(Users, Read)),
+    ("POST", "/api/v1/invitations", tenant(Users, Create)),
+    ("DELETE", "/api/v1/invitations/{id}", tenant(Users, Delete)),
+    ("GET", "/api/v1/roles", tenant(Roles, Read)),
+    ("POST", "/api/v1/roles", tenant(Roles, Create)),
+    ("GET", "/api/v1/roles/{id}", tenant(Roles, Read)),
+    ("PATCH", "/api/v1/roles/{id}", tenant(Roles, Update)),
+    ("DELETE", "/api/v1/roles/{id}", tenant(Roles, Delete)),
+    ("GET", "/api/v1/api-keys", tenant(ApiKeys, Read)),
+    ("POST", "/api/v1/api-keys", tenant(ApiKeys, Create)),
+    ("DELETE", "/api/v1/api-keys/{id}", tenant(ApiKeys, Delete)),
+    ("GET", "/api/v1/domains", tenant(Domains, Read)),
+    ("POST", "/api/v1/domains", tenant(Domains, Create)),
+    ("POST", "/api/v1/domains/{id}/verify", tenant(Domains, Update)),
+    ("DELETE", "/api/v1/domains/{id}", tenant(Domains, Delete)),
+    ("GET", "/api/v1/settings", tenant(Settings, Read)),
+    ("PATCH", "/api/v1/settings", tenant(Settings, Update)),
+    ("PUT", "/api/v1/secrets/{name}", tenant(Secrets, Update)),
+    ("DELETE", "/api/v1/secrets/{name}", tenant(Secrets, Delete)),
+    ("GET", "/api/v1/resources", assigned(Resources, Read)),
+    ("POST", "/api/v1/resources", tenant(Resources, Create)),
+    ("GET", "/api/v1/resources/{id}", assigned(Resources, Read)),
+    ("PATCH", "/api/v1/resources/{id}", tenant(Resources, Update)),
+    ("DELETE", "/api/v1/resources/{id}", tenant(Resources, Delete)),
+    ("GET", "/api/v1/offerings", tenant(Offerings, Read)),
+    ("POST", "/api/v1/offerings", tenant(Offerings, Create)),
+    ("GET", "/api/v1/offerings/{id}", tenant(Offerings, Read)),
+    ("PATCH", "/api/v1/offerings/{id}", tenant(Offerings, Update)),
+    ("DELETE", "/api/v1/offerings/{id}", tenant(Offerings, Delete)),
+    ("GET", "/api/v1/schedules", tenant(Schedules, Read)),
+    ("POST", "/api/v1/schedules", tenant(Schedules, Create)),
+    ("GET", "/api/v1/schedules/{id}", tenant(Schedules, Read)),
+    ("PATCH", "/api/v1/schedules/{id}", tenant(Schedules, Update)),
+    ("DELETE", "/api/v1/schedules/{id}", tenant(Schedules, Delete)),
+    ("GET", "/api/v1/customers", own(Customers, Read)),
+    ("POST", "/api/v1/customers", tenant(Customers, Create)),
+    ("GET", "/api/v1/customers/{id}", own(Customers, Read)),
+    ("PATCH", "/api/v1/customers/{id}", own(Customers, Update)),
+    ("DELETE", "/api/v1/customers/{id}", tenant(Customers, Delete)),
+    ("GET", "/api/v1/availability", tenant(Availability, Read)),
+    // Why a time is blocked is for those who may see the schedules.
+    ("GET", "/api/v1/availability/explain", tenant(Schedules, Read)),
+    ("GET", "/api/v1/bookings", own(Bookings, Read)),
+    ("POST", "/api/v1/bookings", own(Bookings, Create)),
+    ("GET", "/api/v1/bookings/{id}", own(Bookings, Read)),
+    ("GET", "/api/v1/bookings/{id}/history", own(Bookings, Read)),
+    ("POST", "/api/v1/bookings/{id}/confirm", own(Bookings, Update)),
+    ("POST", "/api/v1/bookings/{id}/cancel", own(Bookings, Update)),
+    ("POST", "/api/v1/bookings/{id}/reschedule", own(Bookings, Update)),
+    ("POST", "/api/v1/bookings/{id}/reject", assigned(Bookings, Update)),
+    ("POST", "/api/v1/bookings/{id}/reassign", assigned(Bookings, Update)),
+    ("POST", "/api/v1/bookings/{id}/check-in", assigned(Bookings, Update)),
+    ("POST", "/api/v1/bookings/{id}/check-out", assigned(Bookings, Update)),
+    ("POST", "/api/v1/bookings/{id}/no-show", assigned(Bookings, Update)),
+    ("GET", "/api/v1/calendar", assigned(Calendar, Read)),
+    ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
+    ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
+    ("GET", "/api/v1/platform/tenants", platform(Tenants, Read)),
+    ("POST", "/api/v1/platform/tenants", platform(Tenants, Create)),
+    ("GET", "/api/v1/platform/tenants/{id}", platform(Tenants, Read)),
+    ("PATCH", "/api/v1/platform/tenants/{id}", platform(Tenants, Update)),
+    ("POST", "/api/v1/platform/tenants/{id}/activate", platform(Tenants, Update)),
+    ("POST", "/api/v1/platform/tenants/{id}/deactivate", platform(Tenants, Update)),
+    ("POST", "/api/v1/platform/tenants/{id}/plan", platform(Tenants, Update)),
+    ("GET", "/api/v1/platform/users", platform(PlatformUsers, Read)),
+    ("POST", "/api/v1/platform/users", platform(PlatformUsers, Create)),
+    ("GET", "/api/v1/platform/plans", platform(Plans, Read)),
+    ("GET", "/api/v1/public/availability", Public),
+    ("POST", "/api/v1/public/bookings", Public),
+    ("GET", "/api/v1/public/bookings/{id}", Public),
+    ("POST", "/api/v1/public/bookings/{id}/cancel", Public),
+    ("POST", "/api/v1/public/bookings/{id}/reschedule", Public),
+];
+
+/// What a route requires: by its path template and method; HEAD is answered as GET is.
+pub fn requirement(method: &Method, path: &str) -> Option<Requirement> {
+    static TABLE: LazyLock<HashMap<(&str, &str), Requirement>> =
+        LazyLock::new(|| ROUTES.iter().map(|(method, path, needs)| ((*method, *path), *needs)).collect());
+    let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    TABLE.get(&(method, path)).copied()
+}
+
+/// Whether any method of this path is known.
+pub fn knows(path: &str) -> bool {
+    ROUTES.iter().any(|(_, known, _)| *known == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_route_is_listed_twice() {
+        let all: HashSet<_> = ROUTES.iter().map(|(method, path, _)| (method, path)).collect();
+        assert_eq!(all.len(), ROUTES.len());
+    }
+}
