@@ -16,7 +16,7 @@ use crate::{
     config::Settings,
     eventstore::EventStore,
     http::{self, envelope, problem::Result},
-    tenancy::TenantDirectory,
+    tenancy::{TenantDirectory, admin::TenantAdmin},
 };
 
 /// How long it is remembered which tenant a slug names; slugs do not move between tenants.
@@ -65,6 +65,11 @@ impl AppState {
     /// Who calls.
     pub fn auth(&self) -> &AuthDirectory {
         &self.inner.auth
+    }
+
+    /// Commands to tenants.
+    pub fn admin(&self) -> TenantAdmin {
+        TenantAdmin::new(self.inner.store.clone(), self.inner.directory.clone())
     }
 
     /// Tenants.

@@ -229,6 +229,19 @@ settings! {
     header_timeout: Span => Duration = Duration::from_secs(10), "DAYBOOK_HEADER_TIMEOUT", |v: Span| v.0;
     /// How long one statement may take in the database.
     statement_timeout: Span => Duration = Duration::from_secs(15), "DAYBOOK_STATEMENT_TIMEOUT", |v: Span| v.0;
+    /// How long an access token is valid.
+    access_token_lifetime: Span => Duration = Duration::from_secs(30 * 60), "DAYBOOK_ACCESS_TOKEN_LIFETIME", |v: Span| v.0;
+    /// How long a refresh token is valid; it is replaced at every use.
+    refresh_token_lifetime: Span => Duration = Duration::from_secs(7 * 86_400), "DAYBOOK_REFRESH_TOKEN_LIFETIME",
+        |v: Span| v.0;
+    /// How long a session lasts at most, however often it is refreshed.
+    session_lifetime: Span => Duration = Duration::from_secs(30 * 86_400), "DAYBOOK_SESSION_LIFETIME", |v: Span| v.0;
+    /// Memory of one password hash, in KiB.
+    argon2_memory_kib: u32 => u32 = 19 * 1024, "DAYBOOK_ARGON2_MEMORY_KIB", |v| v;
+    /// Passes of one password hash.
+    argon2_iterations: u32 => u32 = 2, "DAYBOOK_ARGON2_ITERATIONS", |v| v;
+    /// Password hashes at once; more wait.
+    argon2_parallel: usize => usize = cores(), "DAYBOOK_ARGON2_PARALLEL", |v| v;
     /// How log lines are written.
     log_format: LogFormat => LogFormat = LogFormat::Text, "DAYBOOK_LOG_FORMAT", |v| v;
     /// How often expired holds are swept.
@@ -288,6 +301,9 @@ impl Settings {
             ("statement_timeout", self.statement_timeout),
             ("hold_sweep_interval", self.hold_sweep_interval),
             ("projection_poll_interval", self.projection_poll_interval),
+            ("access_token_lifetime", self.access_token_lifetime),
+            ("refresh_token_lifetime", self.refresh_token_lifetime),
+            ("session_lifetime", self.session_lifetime),
         ];
         let numbers = [
             ("pool_size", self.pool_size == 0),
@@ -295,6 +311,9 @@ impl Settings {
             ("concurrent_batches", self.concurrent_batches == 0),
             ("admin_pool_size", self.admin_pool_size == 0),
             ("body_limit", self.body_limit == 0),
+            ("argon2_memory_kib", self.argon2_memory_kib < 8),
+            ("argon2_iterations", self.argon2_iterations == 0),
+            ("argon2_parallel", self.argon2_parallel == 0),
         ];
         let zero =
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);

@@ -12,6 +12,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use chacha20poly1305::{
@@ -104,11 +105,40 @@ type Secret = Zeroizing<[u8; 32]>;
 pub struct Keys {
     id: Uuid,
     path: PathBuf,
-    /// Newest first, never empty: the first wraps, all unwrap.
-    newest: MasterKey,
-    older: Vec<MasterKey>,
+    /// The master keys, as the file has them; a running server sees a rotated file.
+    ring: RwLock<Arc<Ring>>,
     unique_hmac_key: Secret,
     token_pepper: Secret,
+}
+
+/// Newest first, never empty: the first wraps, signs and seals; all unwrap and verify.
+#[derive(Clone)]
+struct Ring {
+    newest: MasterKey,
+    older: Vec<MasterKey>,
+    /// The file this was read from, to see that another took its place.
+    stamp: Option<Stamp>,
+}
+
+/// Inode, and the time of the last change in seconds and nanoseconds: a file that is replaced has another.
+type Stamp = (u64, i64, i64);
+
+/// A key of one purpose, made of a master key, under that key's id.
+#[derive(Clone)]
+pub struct PurposeKey {
+    /// The id of the master key, in hex.
+    pub id: String,
+    /// The key.
+    pub key: Zeroizing<[u8; 32]>,
+}
+
+/// What can be told of a master key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// Its id, in hex.
+    pub id: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
 }
 
 #[derive(Clone)]
@@ -150,7 +180,7 @@ impl Keys {
         match write_file(path, keys.to_toml().as_bytes(), Existing::Keep) {
             Ok(()) => {
                 tracing::info!(path = %path.display(), fingerprint = keys.fingerprint(), "made a new keys file");
-                Ok(keys)
+                Self::load(path)
             }
             // Another process made it between our look and our write: its keys are the keys.
             Err(KeysError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
@@ -171,9 +201,63 @@ impl Keys {
         if mode & 0o077 != 0 {
             return Err(KeysError::Exposed { path: path.to_owned(), mode });
         }
+        let stamp = stamp(&file).map_err(io("look at the keys file"))?;
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(io("read the keys file"))?;
-        Self::parse(path, &text)
+        let keys = Self::parse(path, &text)?;
+        keys.replace(Ring { stamp: Some(stamp), ..(*keys.ring()).clone() });
+        Ok(keys)
+    }
+
+    /// Takes the master keys of a file that was rotated since it was read; answers whether it was. Another
+    /// installation's file is refused.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and [`KeysError::Foreign`].
+    pub fn reload_if_changed(&self) -> Result<bool, KeysError> {
+        let io = |attempt| move |source| KeysError::Io { attempt, path: self.path.clone(), source };
+        let file = File::open(&self.path).map_err(io("open the keys file"))?;
+        let found = stamp(&file).map_err(io("look at the keys file"))?;
+        if self.ring().stamp == Some(found) {
+            return Ok(false);
+        }
+        let read = Self::load(&self.path)?;
+        let same = read.id == self.id
+            && bool::from(read.unique_hmac_key.ct_eq(self.unique_hmac_key.as_slice()))
+            && bool::from(read.token_pepper.ct_eq(self.token_pepper.as_slice()));
+        if !same {
+            let (expected, found) = (self.fingerprint(), read.fingerprint());
+            return Err(KeysError::Foreign { path: self.path.clone(), expected, found });
+        }
+        self.replace((*read.ring()).clone());
+        Ok(true)
+    }
+
+    /// The keys of a purpose, newest first: each made of a master key, so that rotating those rotates all.
+    #[must_use]
+    pub fn purpose_keys(&self, purpose: &str) -> Vec<PurposeKey> {
+        self.ring().masters().map(|master| master.for_purpose(purpose)).collect()
+    }
+
+    /// The key of a purpose under an id. One that is not known yet is looked for in the file: another process may have
+    /// rotated it a moment ago.
+    #[must_use]
+    pub fn purpose_key(&self, purpose: &str, id: &str) -> Option<PurposeKey> {
+        let find = || {
+            let ring = self.ring();
+            ring.masters()
+                .find(|master| hex::encode(master.id) == id)
+                .map(|master| master.for_purpose(purpose))
+        };
+        find().or_else(|| self.reload_if_changed().ok().filter(|changed| *changed).and_then(|_| find()))
+    }
+
+    /// A digest under a key that is never rotated, for what must be the same for ever.
+    #[must_use]
+    pub fn digest(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut all: Vec<&[u8]> = vec![b"daybook digest v1|", purpose.as_bytes(), b"|"];
+        all.extend(parts);
+        hmac(&self.token_pepper, &all)
     }
 
     /// Fresh keys that are not saved yet.
@@ -184,8 +268,11 @@ impl Keys {
         Ok(Self {
             id: Uuid::from_bytes(random::bytes()?),
             path: path.to_owned(),
-            newest: MasterKey::generate(now)?,
-            older: Vec::new(),
+            ring: RwLock::new(Arc::new(Ring {
+                newest: MasterKey::generate(now)?,
+                older: Vec::new(),
+                stamp: None,
+            })),
             unique_hmac_key: Zeroizing::new(random::bytes()?),
             token_pepper: Zeroizing::new(random::bytes()?),
         })
@@ -196,10 +283,26 @@ impl Keys {
     ///
     /// # Errors
     /// When there is no randomness.
-    pub fn rotate(&mut self, now: DateTime<Utc>) -> Result<(), KeysError> {
-        let previous = std::mem::replace(&mut self.newest, MasterKey::generate(now)?);
-        self.older.insert(0, previous);
+    pub fn rotate(&self, now: DateTime<Utc>) -> Result<(), KeysError> {
+        let ring = self.ring();
+        let older = ring.masters().cloned().collect();
+        self.replace(Ring { newest: MasterKey::generate(now)?, older, stamp: ring.stamp });
         Ok(())
+    }
+
+    /// Forgets all master keys but the newest `keep`; save afterwards. What an older one sealed must have been sealed
+    /// again.
+    pub fn retire(&self, keep: usize) {
+        let ring = self.ring();
+        let older = ring.older.iter().take(keep.saturating_sub(1)).cloned().collect();
+        self.replace(Ring { older, ..(*ring).clone() });
+    }
+
+    /// What can be told of the master keys, newest first.
+    #[must_use]
+    pub fn status(&self) -> Vec<KeyStatus> {
+        let told = |key: &MasterKey| KeyStatus { id: hex::encode(key.id), created_at: key.created_at };
+        self.ring().masters().map(told).collect()
     }
 
     /// Replaces the file, atomically.
@@ -219,14 +322,14 @@ impl Keys {
     /// The ids of the master keys, newest first.
     #[must_use]
     pub fn master_key_ids(&self) -> Vec<String> {
-        self.master_keys().map(|key| hex::encode(key.id)).collect()
+        self.ring().masters().map(|key| hex::encode(key.id)).collect()
     }
 
     /// What the database stores to know its keys file again: 32 hex characters that say nothing about the
     /// keys. It depends on the newest master key and on the keys which cannot be rotated.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.fingerprint_with(&self.newest)
+        self.fingerprint_with(&self.ring().newest)
     }
 
     /// Compares with what the database stored; `None` (a new database) accepts any file. A rotated file is
@@ -237,7 +340,8 @@ impl Keys {
     pub fn check_fingerprint(&self, stored: Option<&str>) -> Result<(), KeysError> {
         let Some(expected) = stored else { return Ok(()) };
         let known = self
-            .master_keys()
+            .ring()
+            .masters()
             .any(|key| bool::from(self.fingerprint_with(key).as_bytes().ct_eq(expected.as_bytes())));
         if known {
             return Ok(());
@@ -262,12 +366,13 @@ impl Keys {
         nonce: [u8; NONCE_LEN],
     ) -> Result<Vec<u8>, KeysError> {
         let aad = subject_key_aad(tenant, subject);
-        let sealed = self
+        let ring = self.ring();
+        let sealed = ring
             .newest
             .cipher()
             .encrypt(&nonce.into(), Payload { msg: key, aad: &aad })
             .map_err(|_| KeysError::Wrap)?;
-        Ok([&self.newest.id[..], &nonce[..], &sealed[..]].concat())
+        Ok([&ring.newest.id[..], &nonce[..], &sealed[..]].concat())
     }
 
     /// Opens what [`Self::wrap_subject_key`] sealed, with whichever master key sealed it.
@@ -282,7 +387,8 @@ impl Keys {
     ) -> Result<Zeroizing<[u8; 32]>, KeysError> {
         let (id, rest) = wrapped.split_first_chunk::<KEY_ID_LEN>().ok_or(KeysError::Unwrap)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>().ok_or(KeysError::Unwrap)?;
-        let master = self.master_keys().find(|key| key.id == *id).ok_or(KeysError::Unwrap)?;
+        let ring = self.ring();
+        let master = ring.masters().find(|key| key.id == *id).ok_or(KeysError::Unwrap)?;
         let aad = subject_key_aad(tenant, subject);
         let opened = master
             .cipher()
@@ -315,8 +421,12 @@ impl Keys {
         hmac(&self.token_pepper, &[b"daybook token v1|", token.as_bytes()])
     }
 
-    fn master_keys(&self) -> impl Iterator<Item = &MasterKey> {
-        std::iter::once(&self.newest).chain(&self.older)
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, ring: Ring) {
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
     }
 
     fn fingerprint_with(&self, master: &MasterKey) -> String {
@@ -330,7 +440,23 @@ impl Keys {
     }
 }
 
+impl Ring {
+    fn masters(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.newest).chain(&self.older)
+    }
+}
+
+fn stamp(file: &File) -> io::Result<Stamp> {
+    let metadata = file.metadata()?;
+    Ok((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
 impl MasterKey {
+    fn for_purpose(&self, purpose: &str) -> PurposeKey {
+        let key = Zeroizing::new(hmac(&self.key, &[b"daybook purpose v1|", purpose.as_bytes()]));
+        PurposeKey { id: hex::encode(self.id), key }
+    }
+
     fn generate(now: DateTime<Utc>) -> Result<Self, KeysError> {
         Ok(Self { id: random::bytes()?, key: Zeroizing::new(random::bytes()?), created_at: now })
     }
@@ -431,7 +557,7 @@ mod tests {
     #[test]
     fn a_foreign_file_is_refused_and_a_rotated_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let mut keys = keys_in(&directory);
+        let keys = keys_in(&directory);
         let stored = keys.fingerprint();
         keys.check_fingerprint(None).unwrap();
         keys.check_fingerprint(Some(&stored)).unwrap();
@@ -445,6 +571,7 @@ mod tests {
         assert_ne!(rotated.fingerprint(), stored);
         rotated.check_fingerprint(Some(&stored)).unwrap();
 
+        let mut keys = keys;
         keys.unique_hmac_key = Zeroizing::new([7; 32]);
         assert!(keys.check_fingerprint(Some(&stored)).is_err(), "another uniqueness key is another file");
     }
@@ -452,7 +579,7 @@ mod tests {
     #[test]
     fn a_wrapped_key_opens_only_for_its_subject_and_tenant() {
         let directory = tempfile::tempdir().unwrap();
-        let mut keys = keys_in(&directory);
+        let keys = keys_in(&directory);
         let (subject, tenant, key) = (Uuid::from_u128(1), Uuid::from_u128(2), [9; 32]);
         let wrapped = keys.wrap_subject_key(subject, tenant, &key, [3; 24]).unwrap();
         assert_eq!(wrapped.len(), WRAPPED_LEN);
@@ -470,6 +597,33 @@ mod tests {
             changed[position] ^= 1;
             assert!(keys.unwrap_subject_key(subject, tenant, &changed).is_err());
         }
+    }
+
+    #[test]
+    fn a_running_server_sees_a_rotated_file_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = keys_in(&directory);
+        assert!(!keys.reload_if_changed().unwrap());
+        let old = keys.purpose_keys("x").remove(0);
+
+        let operator = Keys::load(&keys.path).unwrap();
+        operator.rotate(now()).unwrap();
+        operator.save().unwrap();
+        let new = operator.purpose_keys("x").remove(0);
+        // Under an id it does not know it looks at the file.
+        assert_eq!(keys.purpose_key("x", &new.id).unwrap().key, new.key);
+        assert_eq!(keys.purpose_key("x", &old.id).unwrap().key, old.key);
+        assert!(keys.purpose_key("y", &new.id).unwrap().key != new.key);
+
+        operator.retire(1);
+        operator.save().unwrap();
+        assert!(keys.reload_if_changed().unwrap());
+        assert!(keys.purpose_key("x", &old.id).is_none());
+
+        let foreign = Keys::generate(&keys.path, now()).unwrap();
+        foreign.save().unwrap();
+        assert!(matches!(keys.reload_if_changed(), Err(KeysError::Foreign { .. })));
+        assert_eq!(keys.purpose_keys("x").remove(0).id, new.id, "what was known stays");
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct BookingFilter {
     pub from: Option<DateTime<Utc>>,
     /// Whose guest's interval begins before this instant.
     pub to: Option<DateTime<Utc>>,
+    /// On one of these resources: those the reader is confined to.
+    pub among: Option<Vec<Uuid>>,
 }
 
 impl BookingFilter {
@@ -125,6 +127,29 @@ pub async fn list(
     // Statements of their own where an index gives the order, so that the general one's plan is not theirs.
     if filter.is_empty() {
         return select!("WHERE id > $1 ORDER BY id LIMIT $2", after, limit).fetch_all(connection).await;
+    }
+    if let Some(among) = &filter.among {
+        return select!(
+            "WHERE resource_id = ANY($1) AND id > $2
+               AND ($4::text IS NULL OR status = $4)
+               AND ($5::uuid IS NULL OR resource_id = $5)
+               AND ($6::uuid IS NULL OR offering_id = $6)
+               AND ($7::timestamptz IS NULL OR ends_at > $7)
+               AND ($8::timestamptz IS NULL OR starts_at < $8)
+               AND ($9::uuid IS NULL OR customer_id = $9)
+             ORDER BY id LIMIT $3",
+            among,
+            after,
+            limit,
+            filter.status.as_deref(),
+            filter.resource_id,
+            filter.offering_id,
+            filter.from,
+            filter.to,
+            filter.customer_id
+        )
+        .fetch_all(connection)
+        .await;
     }
     if let Some(customer_id) = filter.customer_id {
         return select!(

@@ -40,6 +40,8 @@ pub struct CustomerFilter {
     pub archived: Option<bool>,
     /// With exactly this e-mail address, in any case.
     pub email: Option<String>,
+    /// This one only: the one the reader is.
+    pub only: Option<Uuid>,
 }
 
 /// One customer.
@@ -74,11 +76,13 @@ pub async fn list(
             "SELECT id, name, email, phone, archived, version, position, created_at, updated_at
              FROM customers
              WHERE lower(email) = lower($1) AND id > $2 AND ($3::boolean IS NULL OR archived = $3)
+               AND ($5::uuid IS NULL OR id = $5)
              ORDER BY id LIMIT $4",
             email,
             after,
             filter.archived,
-            limit
+            limit,
+            filter.only
         )
         .fetch_all(connection)
         .await;
@@ -86,10 +90,13 @@ pub async fn list(
     sqlx::query_as!(
         CustomerRow,
         "SELECT id, name, email, phone, archived, version, position, created_at, updated_at
-         FROM customers WHERE id > $1 AND ($2::boolean IS NULL OR archived = $2) ORDER BY id LIMIT $3",
+         FROM customers
+         WHERE id > $1 AND ($2::boolean IS NULL OR archived = $2) AND ($4::uuid IS NULL OR id = $4)
+         ORDER BY id LIMIT $3",
         after,
         filter.archived,
-        limit
+        limit,
+        filter.only
     )
     .fetch_all(connection)
     .await

@@ -42,6 +42,8 @@ pub struct ResourceFilter {
     pub archived: Option<bool>,
     /// Of this kind.
     pub kind: Option<String>,
+    /// One of these: those the reader is confined to.
+    pub among: Option<Vec<Uuid>>,
 }
 
 /// One resource.
@@ -74,11 +76,13 @@ pub async fn list(
         "SELECT id, name, kind, capacity, time_zone, archived, version, position, created_at, updated_at
          FROM resources
          WHERE id > $1 AND ($2::boolean IS NULL OR archived = $2) AND ($3::text IS NULL OR kind = $3)
+           AND ($5::uuid[] IS NULL OR id = ANY($5))
          ORDER BY id LIMIT $4",
         after.unwrap_or_default(),
         filter.archived,
         filter.kind.as_deref(),
-        limit
+        limit,
+        filter.among.as_deref()
     )
     .fetch_all(connection)
     .await

@@ -4,8 +4,12 @@ pub mod access_token;
 pub mod api_key;
 pub mod authorize;
 pub mod directory;
+pub mod link;
+pub mod password;
+pub mod password_policy;
 pub mod principal;
 pub mod routes;
+pub mod sealed;
 
 pub use directory::AuthDirectory;
 pub use principal::{Caller, Credential, Principal};

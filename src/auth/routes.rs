@@ -118,7 +118,8 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/bookings", own(Bookings, Read)),
     ("POST", "/api/v1/bookings", own(Bookings, Create)),
     ("GET", "/api/v1/bookings/{id}", own(Bookings, Read)),
-    ("GET", "/api/v1/bookings/{id}/history", own(Bookings, Read)),
+    // What the house noted of a booking is the house's.
+    ("GET", "/api/v1/bookings/{id}/history", assigned(Bookings, Read)),
     ("POST", "/api/v1/bookings/{id}/confirm", own(Bookings, Update)),
     ("POST", "/api/v1/bookings/{id}/cancel", own(Bookings, Update)),
     ("POST", "/api/v1/bookings/{id}/reschedule", own(Bookings, Update)),

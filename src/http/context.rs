@@ -1,6 +1,9 @@
 //! Who calls, in which tenant, and with which command: [`CallContext`] is the one extractor that proves it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use daybook_domain::envelope::Metadata;
@@ -16,7 +19,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::{Caller, authorize::Authorized},
+    auth::{Caller, Principal, authorize::Authorized},
     eventstore::{Command, Unit},
 };
 
@@ -92,7 +95,30 @@ impl FromRequestParts<AppState> for CommandContext {
     }
 }
 
+/// A user who is signed in, of a tenant or of the platform.
+#[derive(Clone, Debug)]
+pub struct SignedIn(pub Arc<Principal>);
+
+impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        match parts.extensions.get::<Authorized>() {
+            Some(Authorized { principal, .. }) => Ok(Self(principal.clone())),
+            None => Err(Problem::new(Code::Unauthenticated, "This route knows no caller.")),
+        }
+    }
+}
+
 impl CommandContext {
+    /// The metadata of a command whose answer cannot be made again, and which therefore has no idempotency key.
+    ///
+    /// # Errors
+    /// `validation_failed` at `/reason` when it is too long or not text.
+    pub fn metadata(self, reason: Option<String>) -> Result<Metadata> {
+        Ok(Metadata { reason: checked_reason(reason)?, ..self.metadata })
+    }
+
     /// The commands as one unit, with the reason given in the body and the body's hash.
     ///
     /// # Errors

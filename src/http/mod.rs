@@ -19,8 +19,10 @@ pub mod position;
 pub mod problem;
 pub mod query;
 pub mod respond;
+pub mod scope;
 pub mod utc;
 
+pub mod api_keys;
 pub mod audit;
 pub mod availability;
 pub mod bookings;
@@ -28,9 +30,13 @@ pub mod calendar;
 pub mod customers;
 pub mod offerings;
 pub mod ops;
+pub mod permissions;
 pub mod reports;
 pub mod resources;
+pub mod roles;
 pub mod schedules;
+pub mod settings;
+pub mod users;
 
 use serde::Deserialize;
 use utoipa::{
@@ -53,6 +59,11 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(calendar::routes())
         .merge(reports::routes())
         .merge(audit::routes())
+        .merge(users::routes())
+        .merge(roles::routes())
+        .merge(permissions::routes())
+        .merge(api_keys::routes())
+        .merge(settings::routes())
         .merge(ops::routes())
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    sync::{Arc, RwLock},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{KEY_ID_LEN, Keys, KeysError, MasterKey, Secret};
+use super::{KEY_ID_LEN, Keys, KeysError, MasterKey, Ring, Secret};
 use crate::random;
 
 #[derive(Deserialize)]
@@ -62,8 +63,7 @@ impl Keys {
         Ok(Self {
             id: file.id,
             path: path.to_owned(),
-            newest,
-            older: masters,
+            ring: RwLock::new(Arc::new(Ring { newest, older: masters, stamp: None })),
             unique_hmac_key: secret("unique_hmac_key", &file.unique_hmac_key)?,
             token_pepper: secret("token_pepper", &file.token_pepper)?,
         })
@@ -71,7 +71,7 @@ impl Keys {
 
     pub(super) fn to_toml(&self) -> Zeroizing<String> {
         // Room for everything, so that no copy of a secret is left behind by a reallocation.
-        let mut text = Zeroizing::new(String::with_capacity(1024 + 256 * (1 + self.older.len())));
+        let mut text = Zeroizing::new(String::with_capacity(1024 + 256 * (1 + self.ring().older.len())));
         let base64 = |secret: &Secret| Zeroizing::new(BASE64.encode(secret.as_slice()));
         // Writing into a String cannot fail.
         let _ = write!(
@@ -83,7 +83,7 @@ impl Keys {
             base64(&self.unique_hmac_key).as_str(),
             base64(&self.token_pepper).as_str(),
         );
-        for master in self.master_keys() {
+        for master in self.ring().masters() {
             let _ = write!(
                 text,
                 "\n[[master_keys]]\nid = \"{}\"\nkey = \"{}\"\ncreated_at = \"{}\"\n",

@@ -18,7 +18,7 @@ use crate::{
         customers::Person,
         json::Json,
         problem::{Problem, ProblemBody, Result},
-        respond,
+        respond, scope,
     },
 };
 
@@ -79,8 +79,11 @@ pub async fn create(
         value.ends_at.as_deref(),
     )?;
     let mut commands = Vec::with_capacity(2);
-    let customer_id = match (value.customer_id, &value.customer) {
-        (Some(id), None) => CustomerId(id),
+    let registers = value.customer.is_some();
+    let customer_id =
+        scope::new_booking(&context.call, value.customer_id.map(CustomerId), registers, value.resource_id)?;
+    let customer_id = match (customer_id, &value.customer) {
+        (Some(id), None) => id,
         (None, Some(person)) => {
             let id = CustomerId(Uuid::now_v7());
             commands.push(Command::create(id, person.register("/customer")?));

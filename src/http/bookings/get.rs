@@ -4,6 +4,7 @@ use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     booking::Booking,
+    permission::Scope,
     registry::{AggregateType, Registered as _},
 };
 use daybook_projections::{bookings, positions};
@@ -23,6 +24,7 @@ use crate::{
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query, Value},
         respond::{self, wrong_type},
+        scope,
     },
 };
 
@@ -68,9 +70,14 @@ pub async fn get(
     let Some(until) = until else {
         let row = bookings::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
         tx.release();
+        scope::booking(&call, &row)?;
         let version = row.version;
         return respond::versioned(&BookingBody::from(row), version);
     };
+    if call.caller.scope < Scope::Tenant {
+        let row = bookings::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
+        scope::booking(&call, &row)?;
+    }
     if let Until::Position(position) = until
         && position > positions::head(&mut tx).await?
     {

@@ -3,6 +3,7 @@
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
 use daybook_domain::diff::Change;
+use daybook_domain::permission::Scope;
 use daybook_projections::{
     booking_history::{self, HistoryRow},
     bookings,
@@ -21,7 +22,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query},
-        respond,
+        respond, scope,
     },
 };
 
@@ -111,14 +112,15 @@ pub async fn history(
     Id(id): Id<Uuid>,
     Query(History(page)): Query<History>,
 ) -> Result<Response> {
-    let scope = format!("booking_history {id}");
-    let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
+    let question = format!("booking_history {id}");
+    let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &question);
     let after: Option<i64> = cursors.decode(&page)?;
     let mut tx = position::read_followed(&state, &call, min, "booking_history").await?;
     let rows = booking_history::list(&mut tx, id, after, page.fetch()).await?;
     // Nothing yet: it is either unknown or not followed so far.
-    if rows.is_empty() && bookings::get(&mut tx, id).await?.is_none() {
-        return Err(Problem::not_found());
+    if rows.is_empty() || call.caller.scope < Scope::Tenant {
+        let row = bookings::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
+        scope::booking(&call, &row)?;
     }
     tx.release();
     respond::json(&cursors.page(&page, rows, |row| row.sequence, HistoryItem::from))

@@ -13,7 +13,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{ProblemBody, Result},
         query::{FromParams, Moment, Params, Query},
-        respond,
+        respond, scope,
     },
 };
 
@@ -46,6 +46,7 @@ impl FromParams for List {
             customer_id: params.optional("customer_id")?,
             from: params.optional::<Moment>("from")?.map(|moment| moment.0),
             to: params.optional::<Moment>("to")?.map(|moment| moment.0),
+            among: None,
         };
         Ok(Self { filter, page })
     }
@@ -74,10 +75,11 @@ pub async fn list(
     State(state): State<AppState>,
     call: CallContext,
     min: MinPosition,
-    Query(List { filter, page }): Query<List>,
+    Query(List { mut filter, page }): Query<List>,
 ) -> Result<Response> {
-    let scope = format!("bookings {filter:?}");
-    let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
+    scope::narrow_bookings(&call, &mut filter);
+    let question = format!("bookings {filter:?}");
+    let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &question);
     let after: Option<Uuid> = cursors.decode(&page)?;
     let mut tx = position::read(&state, &call, min).await?;
     let rows = bookings::list(&mut tx, &filter, after, page.fetch()).await?;

@@ -36,7 +36,7 @@ use super::{
     offerings::PolicyBody,
     problem::{Problem, Result},
     respond::{self, subject, wrong_type},
-    utc,
+    scope, utc,
 };
 use crate::{
     app::AppState,
@@ -207,6 +207,7 @@ async fn run(
     hash: [u8; 32],
 ) -> Result<Response> {
     let call = context.call.clone();
+    scope::booking_command(state, &call, id, &command).await?;
     let wanted = match &command {
         BookingCommand::Reschedule { when, .. } => Some(when.clone()),
         _ => None,

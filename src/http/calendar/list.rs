@@ -17,7 +17,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{ProblemBody, Result},
         query::{FromParams, Params, Query},
-        respond,
+        respond, scope,
     },
 };
 
@@ -99,10 +99,15 @@ pub async fn list(
     min: MinPosition,
     Query(Question { dates, resource }): Query<Question>,
 ) -> Result<Response> {
-    let only = resource.map(|resource| [resource.0]);
+    let only = match resource {
+        Some(resource) => {
+            scope::resource(&call, resource.0)?;
+            Some(vec![resource.0])
+        }
+        None => scope::resources(&call),
+    };
     let mut tx = position::read_followed(&state, &call, min, "calendar").await?;
-    let days =
-        calendar::list(&mut tx, only.as_ref().map(<[Uuid; 1]>::as_slice), dates.from, dates.to).await?;
+    let days = calendar::list(&mut tx, only.as_deref(), dates.from, dates.to).await?;
     tx.release();
     respond::json(&Listing { items: days.into_iter().map(Day::from).collect(), next_cursor: None })
 }

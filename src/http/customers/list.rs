@@ -27,7 +27,11 @@ pub struct List {
 impl FromParams for List {
     fn from_params(params: &mut Params<'_>) -> Result<Self> {
         let page = Page::take(params)?;
-        let filter = CustomerFilter { archived: params.optional("archived")?, email: params.text("email")? };
+        let filter = CustomerFilter {
+            archived: params.optional("archived")?,
+            email: params.text("email")?,
+            only: None,
+        };
         Ok(Self { filter, page })
     }
 }
@@ -51,8 +55,9 @@ pub async fn list(
     State(state): State<AppState>,
     call: CallContext,
     min: MinPosition,
-    Query(List { filter, page }): Query<List>,
+    Query(List { mut filter, page }): Query<List>,
 ) -> Result<Response> {
+    filter.only = call.caller.own_customer().map(|own| own.0);
     let scope = format!("customers {filter:?}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
     let after: Option<Uuid> = cursors.decode(&page)?;

@@ -20,7 +20,7 @@ use crate::{
         nullable,
         path::Id,
         problem::{ProblemBody, Result},
-        respond,
+        respond, scope,
     },
 };
 
@@ -59,6 +59,7 @@ pub async fn update(
     RequiredIfMatch(version): RequiredIfMatch,
     Json { value, hash }: Json<UpdateCustomer>,
 ) -> Result<Response> {
+    scope::customer(&context.call, id.0)?;
     let command = CustomerCommand::Update {
         name: value.name.map(|text| Name::new(&text, "/name")).transpose()?,
         email: value

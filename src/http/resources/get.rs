@@ -12,7 +12,7 @@ use crate::{
         path::Id,
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
-        respond,
+        respond, scope,
     },
 };
 
@@ -31,6 +31,7 @@ pub async fn get(
     min: MinPosition,
     Id(id): Id<Uuid>,
 ) -> Result<Response> {
+    scope::resource(&call, id)?;
     let mut tx = position::read(&state, &call, min).await?;
     let row = resources::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
     tx.release();

@@ -13,7 +13,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{ProblemBody, Result},
         query::{FromParams, Params, Query},
-        respond,
+        respond, scope,
     },
 };
 
@@ -30,6 +30,7 @@ impl FromParams for List {
         let filter = ResourceFilter {
             archived: params.optional("archived")?,
             kind: params.one_of("kind", &["unit", "pool"])?,
+            among: None,
         };
         Ok(Self { filter, page })
     }
@@ -54,10 +55,11 @@ pub async fn list(
     State(state): State<AppState>,
     call: CallContext,
     min: MinPosition,
-    Query(List { filter, page }): Query<List>,
+    Query(List { mut filter, page }): Query<List>,
 ) -> Result<Response> {
-    let scope = format!("resources {filter:?}");
-    let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
+    scope::narrow_resources(&call, &mut filter);
+    let question = format!("resources {filter:?}");
+    let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &question);
     let after: Option<Uuid> = cursors.decode(&page)?;
     let mut tx = position::read(&state, &call, min).await?;
     let rows = resources::list(&mut tx, &filter, after, page.fetch()).await?;

@@ -1,0 +1,88 @@
+//! `POST /api-keys`: the key is in the answer, once. Repeating the request makes another key.
+
+use axum::{extract::State, response::Response};
+use chrono::{DateTime, Utc};
+use daybook_domain::{api_key::HourlyLimit, text::Name};
+use daybook_projections::api_keys;
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiKeyBody;
+use crate::{
+    app::AppState,
+    http::{
+        context::CommandContext,
+        json::Json,
+        position::{self, MinPosition},
+        problem::{Problem, ProblemBody, Result},
+        respond, roles,
+    },
+    tenancy::admin::NewApiKey,
+};
+
+/// An API key to be issued.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApiKey {
+    /// What it is for.
+    name: String,
+    /// What it may do, as `resource:action:scope`: at most what its maker has.
+    permissions: Vec<String>,
+    /// How many calls an hour; left out, as the plan says, which is also the most.
+    calls_per_hour: Option<u32>,
+    /// When it stops working by itself.
+    expires_at: Option<DateTime<Utc>>,
+    /// Why.
+    reason: Option<String>,
+}
+
+/// A new API key, with the key itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NewKeyBody {
+    /// The key. It is shown only now.
+    pub key: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub about: ApiKeyBody,
+}
+
+/// Issue an API key. The key itself is in this answer only.
+#[utoipa::path(
+    post, path = "/api/v1/api-keys", tag = "API keys", operation_id = "create_api_key",
+    request_body = CreateApiKey,
+    responses(
+        (status = 201, body = NewKeyBody),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create(
+    State(state): State<AppState>,
+    context: CommandContext,
+    Json { value, .. }: Json<CreateApiKey>,
+) -> Result<Response> {
+    let call = context.call.clone();
+    let principal = &call.caller.principal;
+    let plan =
+        state.auth().active_tenant(call.caller.tenant).await?.map_or(0, |tenant| tenant.api_calls_per_hour);
+    if value.calls_per_hour.is_some_and(|calls| calls > plan) {
+        return Err(Problem::field("/calls_per_hour", "above_plan", "the plan allows fewer calls an hour"));
+    }
+    let new = NewApiKey {
+        name: Name::new(&value.name, "/name")?,
+        permissions: roles::permissions(&value.permissions)?,
+        held: principal.permissions.clone(),
+        tier: principal.tier,
+        hourly: value.calls_per_hour.map_or(HourlyLimit::Plan, HourlyLimit::Calls),
+        expires_at: value.expires_at,
+        by_operator: false,
+    };
+    let metadata = context.metadata(value.reason)?;
+    let (unit, issued) = state.admin().key_unit(call.caller.tenant, new, metadata).await?;
+    let committed = state.store().execute(&call.schema, unit).await?;
+    let mut tx = position::read(&state, &call, MinPosition(None)).await?;
+    let row = api_keys::get(&mut tx, issued.id.0).await?.ok_or_else(Problem::not_found)?;
+    tx.release();
+    let body = NewKeyBody { key: issued.key.expose_secret().to_owned(), about: row.into() };
+    respond::created(&committed, "api-keys", &body)
+}

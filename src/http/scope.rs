@@ -1,0 +1,130 @@
+//! What a caller's scope leaves of things: their own, those of the resources assigned to them, or all of the tenant's.
+//!
+//! Lists are narrowed in SQL. What lies outside is not found, whoever else's it is.
+
+use daybook_domain::{BookingId, CustomerId, booking::BookingCommand, permission::Scope};
+use daybook_projections::{
+    bookings::{self, BookingFilter, BookingRow},
+    resources::ResourceFilter,
+};
+use uuid::Uuid;
+
+use super::{
+    context::CallContext,
+    position::{self, MinPosition},
+    problem::{Code, Problem, Result},
+};
+use crate::app::AppState;
+
+/// The resources a caller is confined to.
+pub fn resources(call: &CallContext) -> Option<Vec<Uuid>> {
+    call.caller.assigned_resources().map(|assigned| assigned.iter().map(|resource| resource.0).collect())
+}
+
+/// Narrows a list of resources.
+pub fn narrow_resources(call: &CallContext, filter: &mut ResourceFilter) {
+    filter.among = resources(call);
+}
+
+/// Narrows a list of bookings.
+pub fn narrow_bookings(call: &CallContext, filter: &mut BookingFilter) {
+    filter.among = resources(call);
+    if let Some(own) = call.caller.own_customer() {
+        // Somebody else's bookings, asked for by name: there are none to see.
+        if filter.customer_id.is_some_and(|asked| asked != own.0) {
+            filter.among = Some(Vec::new());
+        }
+        filter.customer_id = Some(own.0);
+    }
+}
+
+/// Whether a resource is within reach.
+///
+/// # Errors
+/// `not_found` when it is not.
+pub fn resource(call: &CallContext, id: Uuid) -> Result<()> {
+    match call.caller.assigned_resources() {
+        Some(assigned) if !assigned.iter().any(|resource| resource.0 == id) => Err(Problem::not_found()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a customer is within reach.
+///
+/// # Errors
+/// `not_found` when they are not.
+pub fn customer(call: &CallContext, id: Uuid) -> Result<()> {
+    match call.caller.own_customer() {
+        Some(own) if own.0 != id => Err(Problem::not_found()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a booking is within reach.
+///
+/// # Errors
+/// `not_found` when it is not.
+pub fn booking(call: &CallContext, row: &BookingRow) -> Result<()> {
+    customer(call, row.customer_id)?;
+    resource(call, row.resource_id)
+}
+
+/// Whether a caller may give a command to a booking. Who is confined to their own confirms only what they hold, and
+/// waives no fee of their own.
+///
+/// # Errors
+/// `not_found` when the booking is out of reach, `forbidden` when the command is.
+pub async fn booking_command(
+    state: &AppState,
+    call: &CallContext,
+    id: BookingId,
+    command: &BookingCommand,
+) -> Result<()> {
+    if call.caller.scope >= Scope::Tenant {
+        return Ok(());
+    }
+    let mut tx = position::read(state, call, MinPosition(None)).await?;
+    let row = bookings::get(&mut tx, id.0).await?.ok_or_else(Problem::not_found)?;
+    tx.release();
+    booking(call, &row)?;
+    if let BookingCommand::Reassign { resource_id: Some(to), .. }
+    | BookingCommand::Reschedule { resource_id: Some(to), .. } = command
+    {
+        resource(call, to.0)?;
+    }
+    let own = call.caller.own_customer().is_some();
+    match command {
+        BookingCommand::Confirm if own && row.status != "held" => {
+            Err(Problem::new(Code::Forbidden, "This booking is for the house to confirm."))
+        }
+        BookingCommand::Cancel { waive_fee: true } if own => {
+            Err(Problem::new(Code::Forbidden, "The fee is for the house to waive."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The customer a new booking is for, where the caller is confined to their own.
+///
+/// # Errors
+/// `forbidden` when it is for somebody else; a caller with resources assigned must name one of them.
+pub fn new_booking(
+    call: &CallContext,
+    customer: Option<CustomerId>,
+    registers: bool,
+    resource_id: Option<Uuid>,
+) -> Result<Option<CustomerId>> {
+    if call.caller.scope == Scope::Assigned {
+        match resource_id {
+            Some(id) => resource(call, id)?,
+            None => return Err(Problem::field("/resource_id", "required", "name one of your resources")),
+        }
+    }
+    match call.caller.own_customer() {
+        Some(own) if registers || customer.is_some_and(|customer| customer != own) => {
+            Err(Problem::new(Code::Forbidden, "You book for yourself only."))
+        }
+        Some(own) => Ok(Some(own)),
+        None => Ok(customer),
+    }
+}
