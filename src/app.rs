@@ -10,12 +10,19 @@ use axum::{Router, body::Bytes, middleware::from_fn_with_state};
 use chrono_tz::Tz;
 use daybook_domain::TenantId;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use secrecy::SecretString;
 
 use crate::{
-    auth::{AuthDirectory, authorize},
+    auth::{
+        AuthDirectory, authorize,
+        password::{PasswordError, PasswordHasher, PasswordParams},
+    },
     config::Settings,
     eventstore::EventStore,
-    http::{self, envelope, problem::Result},
+    http::{
+        self, envelope,
+        problem::{Problem, Result},
+    },
     tenancy::{TenantDirectory, admin::TenantAdmin},
 };
 
@@ -33,6 +40,7 @@ struct Inner {
     store: EventStore,
     directory: TenantDirectory,
     auth: AuthDirectory,
+    hasher: PasswordHasher,
     settings: Settings,
     metrics: PrometheusHandle,
     openapi: OnceLock<Bytes>,
@@ -42,8 +50,20 @@ struct Inner {
 
 impl AppState {
     /// The application over a store.
-    pub fn new(store: EventStore, directory: TenantDirectory, settings: &Settings) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When passwords cannot be hashed with the parameters of the settings.
+    pub fn new(
+        store: EventStore,
+        directory: TenantDirectory,
+        settings: &Settings,
+    ) -> std::result::Result<Self, PasswordError> {
+        let hasher = PasswordHasher::new(PasswordParams {
+            memory_kib: settings.argon2_memory_kib,
+            iterations: settings.argon2_iterations,
+            parallel: settings.argon2_parallel,
+        })?;
+        Ok(Self {
             inner: Arc::new(Inner {
                 auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
                 store,
@@ -53,8 +73,9 @@ impl AppState {
                 openapi: OnceLock::new(),
                 slugs: Mutex::default(),
                 readiness: tokio::sync::Mutex::default(),
+                hasher,
             }),
-        }
+        })
     }
 
     /// The event store.
@@ -65,6 +86,27 @@ impl AppState {
     /// Who calls.
     pub fn auth(&self) -> &AuthDirectory {
         &self.inner.auth
+    }
+
+    /// What passwords are hashed and compared with.
+    pub fn hasher(&self) -> &PasswordHasher {
+        &self.inner.hasher
+    }
+
+    /// Hashes a new password.
+    ///
+    /// # Errors
+    /// `internal` when the system gives no randomness.
+    pub async fn hash_password(&self, password: SecretString) -> Result<SecretString> {
+        self.hasher().hash(password).await.map_err(Problem::internal)
+    }
+
+    /// Whether pages of this origin may use the API with cookies.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn origin_allowed(&self, origin: &str) -> Result<bool> {
+        Ok(self.tenant_of_origin(origin).await?.is_some())
     }
 
     /// Commands to tenants.

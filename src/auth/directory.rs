@@ -144,26 +144,40 @@ impl AuthDirectory {
         }))
     }
 
-    /// A user as they are now, while their session lives.
-    ///
-    /// # Errors
-    /// When PostgreSQL refuses.
-    pub async fn live_session(
+    async fn live_session(
         &self,
         tenant: Option<TenantId>,
         user: UserId,
         session: SessionId,
+    ) -> Result<Option<Principal>, TenancyError> {
+        self.user(tenant, user, session, true).await
+    }
+
+    /// An active user as they are now, in a session that lives, or that was just granted: a later sign-in may have ended
+    /// it already, which its tokens then find.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn user(
+        &self,
+        tenant: Option<TenantId>,
+        user: UserId,
+        session: SessionId,
+        lives: bool,
     ) -> Result<Option<Principal>, TenancyError> {
         let attempted = "look up a session";
         let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
         let mut tx = TenantTx::begin(self.inner.database.app(), &schema, Access::Read).await?;
         let row = sqlx::query(
             "SELECT u.tier, u.modules, u.assigned, u.customer_id, r.permissions
-             FROM user_sessions s JOIN users u ON u.id = s.user_id LEFT JOIN roles r ON r.id = u.role_id
-             WHERE s.session_id = $1 AND s.user_id = $2 AND s.expires_at > now() AND u.status = 'active'",
+             FROM users u LEFT JOIN roles r ON r.id = u.role_id
+             WHERE u.id = $2 AND u.status = 'active'
+               AND (NOT $3 OR EXISTS (SELECT FROM user_sessions s
+                                      WHERE s.session_id = $1 AND s.user_id = $2 AND s.expires_at > now()))",
         )
         .bind(session.0)
         .bind(user.0)
+        .bind(lives)
         .fetch_optional(&mut *tx)
         .await
         .map_err(TenancyError::db(attempted))?;

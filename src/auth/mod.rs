@@ -5,9 +5,11 @@ pub mod api_key;
 pub mod authorize;
 pub mod directory;
 pub mod link;
+pub mod lockout;
 pub mod password;
 pub mod password_policy;
 pub mod principal;
+pub mod refresh_token;
 pub mod routes;
 pub mod sealed;
 

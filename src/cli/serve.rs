@@ -33,7 +33,7 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
     });
     let workers =
         Workers::start(&runtime.store, &runtime.directory, workers_settings(&runtime.settings), &stop);
-    let state = AppState::new(runtime.store.clone(), runtime.directory.clone(), &runtime.settings);
+    let state = AppState::new(runtime.store.clone(), runtime.directory.clone(), &runtime.settings)?;
     ready(address);
     tracing::info!(%address, "serving");
     crate::serve::serve(listener, state, shutdown_signal()).await?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use daybook_domain::envelope::Metadata;
+use daybook_domain::{SessionId, TenantId, UserId, envelope::Metadata};
 use daybook_projections::Schema;
 use http::{HeaderMap, header};
 use uuid::Uuid;
@@ -78,20 +78,97 @@ impl FromRequestParts<AppState> for CommandContext {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
         let call = CallContext::from_request_parts(parts, state).await?;
-        let headers = &parts.headers;
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let Anonymous(metadata) = Anonymous::from_request_parts(parts, state).await?;
         let metadata = Metadata {
             actor: call.caller.actor(),
             role: Some(call.caller.principal.tier.as_str().to_owned()),
+            ..metadata
+        };
+        let headers = &parts.headers;
+        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &call.caller.actor())?;
+        Ok(Self { call, if_match: IfMatch::parse(headers)?, metadata, key })
+    }
+}
+
+/// Where a request is from, whoever sends it.
+#[derive(Clone, Debug)]
+pub struct Anonymous(Metadata);
+
+impl FromRequestParts<AppState> for Anonymous {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
+        let headers = &parts.headers;
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        Ok(Self(Metadata {
             ip: client_ip(headers, peer, state.settings().trusted_proxy_hops).map(|ip| ip.to_string()),
             user_agent: user_agent(headers),
             source: Some("api".into()),
-            request_id: Some(call.request_id),
+            request_id: parts.extensions.get::<RequestId>().map(|id| id.0),
             correlation_id: trace_id(headers),
             ..Metadata::default()
+        }))
+    }
+}
+
+impl Anonymous {
+    /// The client's address.
+    pub fn ip(&self) -> Option<&str> {
+        self.0.ip.as_deref()
+    }
+
+    /// The client's user agent.
+    pub fn user_agent(&self) -> Option<&str> {
+        self.0.user_agent.as_deref()
+    }
+
+    /// The metadata of what a user does who has just proved who they are.
+    pub fn metadata(&self, user: UserId) -> Metadata {
+        Metadata { actor: format!("user:{user}"), ..self.0.clone() }
+    }
+
+    /// The metadata of what somebody does who is known by something else.
+    pub fn metadata_of(&self, actor: String) -> Metadata {
+        Metadata { actor, ..self.0.clone() }
+    }
+}
+
+/// A signed-in user's command to their own account.
+#[derive(Clone, Debug)]
+pub struct OwnCommand {
+    /// The user.
+    pub user: UserId,
+    /// The session they use.
+    pub session: SessionId,
+    /// Their tenant; `None` for the platform's own people.
+    pub tenant: Option<TenantId>,
+    metadata: Metadata,
+}
+
+impl FromRequestParts<AppState> for OwnCommand {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
+        let SignedIn(principal) = SignedIn::from_request_parts(parts, state).await?;
+        let Some((user, session)) = principal.session() else {
+            return Err(Problem::new(Code::Forbidden, "An API key has no account."));
         };
-        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &call.caller.actor())?;
-        Ok(Self { call, if_match: IfMatch::parse(headers)?, metadata, key })
+        let client = Anonymous::from_request_parts(parts, state).await?;
+        let role = Some(principal.tier.as_str().to_owned());
+        let metadata = Metadata { role, ..client.metadata(user) };
+        Ok(Self { user, session, tenant: principal.tenant, metadata })
+    }
+}
+
+impl OwnCommand {
+    /// The schema of their account.
+    pub fn schema(&self) -> Schema {
+        self.tenant.map_or_else(Schema::platform, Schema::tenant)
+    }
+
+    /// The unit of a command to their account.
+    pub fn unit(&self, command: impl FnOnce(UserId) -> Command) -> Unit {
+        Unit::of(command(self.user), self.metadata.clone())
     }
 }
 

@@ -24,10 +24,12 @@ pub mod utc;
 
 pub mod api_keys;
 pub mod audit;
+pub mod auth;
 pub mod availability;
 pub mod bookings;
 pub mod calendar;
 pub mod customers;
+pub mod me;
 pub mod offerings;
 pub mod ops;
 pub mod permissions;
@@ -59,6 +61,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(calendar::routes())
         .merge(reports::routes())
         .merge(audit::routes())
+        .merge(auth::routes())
+        .merge(me::routes())
         .merge(users::routes())
         .merge(roles::routes())
         .merge(permissions::routes())

@@ -87,6 +87,8 @@ codes! {
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used with another body";
     /// `If-Match` is missing.
     PreconditionRequired = PRECONDITION_REQUIRED, "precondition_required", "If-Match is required";
+    /// Too many, too fast.
+    RateLimited = TOO_MANY_REQUESTS, "rate_limited", "Too many requests";
     /// A fault of ours.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong";
     /// The database is away, or a projection is behind.

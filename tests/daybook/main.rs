@@ -23,4 +23,5 @@ mod pool;
 mod postgres_es;
 mod projections;
 mod races;
+mod sessions;
 mod support;

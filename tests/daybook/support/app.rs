@@ -133,7 +133,7 @@ impl TestApp {
             ..WorkerSettings::default()
         };
         let workers = Workers::start(&store, &directory, worker_settings, &stop);
-        let state = AppState::new(store.clone(), directory.clone(), &settings);
+        let state = AppState::new(store.clone(), directory.clone(), &settings).unwrap();
         let (shutdown, signal) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let stop = stop.clone();

@@ -2,5 +2,6 @@
 
 pub mod app;
 pub mod cluster;
+pub mod people;
 pub mod process;
 pub mod site;

@@ -1,0 +1,171 @@
+//! `POST /auth/login`: by e-mail address and password, in the tenant that the slug or the origin names; without either,
+//! for the platform's own people. Whether there is such an account shows in nothing: not in the status, the body, or
+//! the time.
+
+use axum::{extract::State, response::Response};
+use daybook_domain::{SessionId, TenantId, UserId, envelope::Metadata, user::UserCommand};
+use daybook_projections::Schema;
+use http::{HeaderMap, HeaderValue, header};
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Granted, TokenBody, answer, chrono};
+use crate::{
+    app::AppState,
+    auth::{authorize, lockout::Attempt, refresh_token},
+    eventstore::{Attached, Command, NewRefreshToken, Unit},
+    http::{
+        context::Anonymous,
+        headers::X_TENANT_SLUG,
+        json::Json,
+        problem::{Code, Problem, ProblemBody, Result},
+    },
+    tenancy::{Access, TenancyError, TenantTx},
+};
+
+/// The longest address that is looked for.
+const MAX_EMAIL: usize = 254;
+/// Sessions at once for the platform's own people.
+const PLATFORM_SESSIONS: u32 = 5;
+
+/// Who signs in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// The e-mail address of the account.
+    email: String,
+    /// Its password.
+    #[schema(value_type = String)]
+    password: SecretString,
+}
+
+/// An account as signing in finds it.
+struct Account {
+    user: UserId,
+    hash: Option<SecretString>,
+    known_address: bool,
+}
+
+/// Sign in.
+#[utoipa::path(
+    post, path = "/api/v1/auth/login", tag = "auth", operation_id = "login", security(()),
+    params(("X-Tenant-Slug" = Option<String>, Header, description = "The tenant; without it, by the Origin's domain")),
+    request_body = Login,
+    responses(
+        (status = 200, body = TokenBody, description = "The refresh token is in the cookie"),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn login(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    client: Anonymous,
+    Json { value, .. }: Json<Login>,
+) -> Result<Response> {
+    let tenant = authorize::named_tenant(&state, &headers).await?;
+    // An unknown tenant is nobody's, and takes as long as a known one.
+    let nobody = tenant.is_none() && (headers.contains_key(X_TENANT_SLUG));
+    let email = value.email.trim().to_lowercase();
+    let account = if nobody || email.len() > MAX_EMAIL || email.contains(char::is_control) {
+        None
+    } else {
+        find(&state, tenant, &email, client.ip()).await?
+    };
+    let known_address = account.as_ref().is_some_and(|account| account.known_address);
+    let ip = client.ip().unwrap_or_default();
+    let attempt = Attempt::new(state.store().keys(), tenant, &email, ip, known_address);
+    let database = state.store().database();
+    if let Err(locked) = attempt.begin(database).await? {
+        return Err(Problem::new(Code::RateLimited, "Too many failures; try again later.")
+            .with_header(header::RETRY_AFTER, HeaderValue::from(locked.retry_after)));
+    }
+    let stored = account.as_ref().and_then(|account| account.hash.clone());
+    let password = value.password;
+    let verdict = state.hasher().verify(password.clone(), stored).await.map_err(Problem::internal)?;
+    let account = account.filter(|_| verdict.matches).ok_or_else(refused)?;
+    attempt.succeeded(database).await?;
+    let rehashed = if verdict.rehash {
+        Some(state.hasher().hash(password).await.map_err(Problem::internal)?)
+    } else {
+        None
+    };
+    let granted =
+        start_session(&state, tenant, account.user, client.metadata(account.user), rehashed).await?;
+    answer(&state, granted).await
+}
+
+/// One answer to whatever is wrong.
+fn refused() -> Problem {
+    Problem::new(Code::Unauthenticated, "The e-mail address or the password is wrong.")
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="daybook""#))
+}
+
+/// The active account of an address, with its password's hash and whether it knows where this comes from.
+async fn find(
+    state: &AppState,
+    tenant: Option<TenantId>,
+    email: &str,
+    ip: Option<&str>,
+) -> Result<Option<Account>> {
+    let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
+    let mut tx = TenantTx::begin(state.store().database().app(), &schema, Access::Read).await?;
+    let row: Option<(Uuid, Option<String>, bool)> = sqlx::query_as(
+        "SELECT u.id, p.hash, EXISTS (SELECT FROM known_addresses k WHERE k.user_id = u.id AND k.ip = $2)
+         FROM users u LEFT JOIN user_passwords p ON p.user_id = u.id
+         WHERE u.email_key = $1 AND u.status = 'active'",
+    )
+    .bind(email)
+    .bind(ip)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(TenancyError::db("look for an account"))?;
+    tx.release();
+    Ok(row.map(|(user, hash, known_address)| Account {
+        user: UserId(user),
+        hash: hash.map(SecretString::from),
+        known_address,
+    }))
+}
+
+/// Starts a session; past the plan's number of them the oldest ends.
+pub(super) async fn start_session(
+    state: &AppState,
+    tenant: Option<TenantId>,
+    user: UserId,
+    metadata: Metadata,
+    rehashed: Option<SecretString>,
+) -> Result<Granted> {
+    let cap = match tenant {
+        Some(tenant) => state.auth().active_tenant(tenant).await?.ok_or_else(refused)?.sessions_per_user,
+        None => PLATFORM_SESSIONS,
+    };
+    let settings = state.settings();
+    let now = crate::clock::now();
+    let session = SessionId(Uuid::now_v7());
+    let session_expires_at = now + chrono(settings.session_lifetime);
+    let refresh_expires_at = session_expires_at.min(now + chrono(settings.refresh_token_lifetime));
+    let refresh_token = refresh_token::generate(tenant).map_err(Problem::internal)?;
+    let (ip, user_agent) = (metadata.ip.clone(), metadata.user_agent.clone());
+    let command = UserCommand::StartSession { session_id: session, expires_at: session_expires_at, cap };
+    let mut unit =
+        Unit::of(Command::to(user, command), metadata).attach(Attached::RefreshToken(NewRefreshToken {
+            hash: refresh_token::hash(&refresh_token),
+            session,
+            user,
+            expires_at: refresh_expires_at,
+            ip,
+            user_agent,
+        }));
+    if let Some(hash) = rehashed {
+        unit = unit.attach(Attached::Password { user, hash });
+    }
+    let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
+    match state.store().execute(&schema, unit).await {
+        Ok(_) => Ok(Granted { tenant, user, session, refresh_token, refresh_expires_at }),
+        // Deactivated or deleted a moment ago.
+        Err(crate::eventstore::StoreError::Refused { .. }) => Err(refused()),
+        Err(error) => Err(error.into()),
+    }
+}

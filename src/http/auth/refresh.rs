@@ -1,0 +1,78 @@
+//! `POST /auth/refresh`: another access token for the refresh token in the cookie, which is replaced.
+
+use axum::{extract::State, response::Response};
+use daybook_domain::user::{SessionEnd, UserCommand};
+use daybook_projections::Schema;
+use http::{HeaderMap, header};
+
+use super::{Granted, TokenBody, answer, chrono, cookie};
+use crate::{
+    app::AppState,
+    auth::{
+        authorize,
+        refresh_token::{Rotated, Shown},
+    },
+    eventstore::{Command, StoreError, Unit},
+    http::{
+        context::Anonymous,
+        problem::{Code, Problem, ProblemBody, Result},
+    },
+};
+
+fn refused() -> Result<Problem> {
+    Ok(Problem::new(Code::Unauthenticated, "Sign in again.")
+        .with_header(header::SET_COOKIE, cookie::clear()?))
+}
+
+/// Get another access token. The cookie is replaced; the one before is good for ten more seconds, for the same answer.
+#[utoipa::path(
+    post, path = "/api/v1/auth/refresh", tag = "auth", operation_id = "refresh", security(()),
+    responses(
+        (status = 200, body = TokenBody, description = "The next refresh token is in the cookie"),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn refresh(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    client: Anonymous,
+) -> Result<Response> {
+    cookie::guard(&state, &headers).await?;
+    let Some(shown) = cookie::read(&headers).and_then(|text| Shown::parse(&text)) else {
+        return Err(refused()?);
+    };
+    let tenant = shown.tenant;
+    if let Some(named) = authorize::named_tenant(&state, &headers).await?
+        && Some(named) != tenant
+    {
+        return Err(Problem::new(Code::TenantMismatch, "The cookie is of another tenant."));
+    }
+    if let Some(tenant) = tenant
+        && state.auth().active_tenant(tenant).await?.is_none()
+    {
+        return Err(refused()?);
+    }
+    let lifetime = chrono(state.settings().refresh_token_lifetime);
+    let (ip, user_agent) = (client.ip().map(str::to_owned), client.user_agent().map(str::to_owned));
+    let rotated =
+        shown.rotate(state.store().database(), state.store().keys(), lifetime, ip, user_agent).await?;
+    match rotated {
+        Rotated::Successor { user, session, token, expires_at } => {
+            let granted =
+                Granted { tenant, user, session, refresh_token: token, refresh_expires_at: expires_at };
+            answer(&state, granted).await
+        }
+        Rotated::Reused { user, session } => {
+            tracing::warn!(%user, %session, "a refresh token was used again; its session ends");
+            let command = UserCommand::EndSession { session_id: session, why: SessionEnd::Reuse };
+            let unit = Unit::of(Command::to(user, command), client.metadata(user));
+            let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
+            match state.store().execute(&schema, unit).await {
+                // Ended by another request a moment ago.
+                Ok(_) | Err(StoreError::Refused { .. }) => Err(refused()?),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Rotated::Unknown => Err(refused()?),
+    }
+}
