@@ -146,7 +146,7 @@ impl PasswordHasher {
 /// Whether a hash is of a form, and of a cost, that is compared with.
 pub fn is_supported(hash: &str) -> bool {
     match form(hash) {
-        Some(Form::Phc(phc)) => Params::try_from(&phc).is_ok_and(|params| {
+        Some(Form::Phc(phc)) => Params::try_from(&*phc).is_ok_and(|params| {
             params.m_cost() <= MAX_MEMORY_KIB
                 && params.t_cost() <= MAX_ARGON2_ITERATIONS
                 && params.p_cost() <= MAX_LANES
@@ -160,7 +160,7 @@ pub fn is_supported(hash: &str) -> bool {
 }
 
 enum Form<'h> {
-    Phc(PasswordHash),
+    Phc(Box<PasswordHash>),
     Pbkdf2 { iterations: u32, salt: &'h str, digest: &'h str },
 }
 
@@ -178,12 +178,12 @@ fn form(hash: &str) -> Option<Form<'_>> {
     let phc = hash.strip_prefix("argon2").filter(|rest| rest.starts_with("$argon2")).unwrap_or(hash);
     let parsed = PasswordHash::new(phc).ok()?;
     let known = ["argon2id", "argon2i"].contains(&parsed.algorithm.as_str());
-    known.then_some(Form::Phc(parsed))
+    known.then(|| Form::Phc(Box::new(parsed)))
 }
 
 fn matches(hash: &str, password: &[u8]) -> bool {
     match form(hash) {
-        Some(Form::Phc(phc)) => Argon2::default().verify_password(password, &phc).is_ok(),
+        Some(Form::Phc(phc)) => Argon2::default().verify_password(password, &*phc).is_ok(),
         Some(Form::Pbkdf2 { iterations, salt, digest }) => {
             let Ok(expected) = BASE64.decode(digest) else { return false };
             let mut found = Zeroizing::new([0; 32]);
@@ -202,7 +202,7 @@ fn matches(hash: &str, password: &[u8]) -> bool {
 fn is_weaker(hash: &str, params: PasswordParams) -> bool {
     match form(hash) {
         Some(Form::Phc(phc)) if phc.algorithm.as_str() == "argon2id" && hash.starts_with('$') => {
-            Params::try_from(&phc).map_or(true, |found| {
+            Params::try_from(&*phc).map_or(true, |found| {
                 found.m_cost() < params.memory_kib || found.t_cost() < params.iterations
             })
         }
