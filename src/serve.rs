@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::Service as _;
 
-use crate::{app::AppState, http::context::Peer};
+use crate::{app::AppState, http::client_address::Peer};
 
 /// Bounds of the accept loop.
 #[derive(Clone, Debug)]

@@ -1,7 +1,5 @@
 //! Who calls, in which tenant, and with which command: [`CallContext`] is the one extractor that proves it.
 
-use std::net::{IpAddr, SocketAddr};
-
 use axum::{extract::FromRequestParts, http::request::Parts};
 use daybook_domain::envelope::Metadata;
 use daybook_projections::Schema;
@@ -9,8 +7,9 @@ use http::{HeaderMap, HeaderValue, header};
 use uuid::Uuid;
 
 use super::{
+    client_address::ClientAddress,
     etag::IfMatch,
-    headers::{TRACEPARENT, X_FORWARDED_FOR, X_TENANT_SLUG},
+    headers::{TRACEPARENT, X_TENANT_SLUG},
     idempotency::ScopedKey,
     problem::{Code, Problem, Result},
 };
@@ -27,10 +26,6 @@ const MAX_USER_AGENT: usize = 200;
 /// The request's id; put into the request's extensions before anything else happens.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestId(pub Uuid);
-
-/// The other end of the connection; put into the request's extensions by the accept loop.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
 
 /// A caller that proved who it is, and the tenant whose log and read models it may reach.
 #[derive(Clone, Debug)]
@@ -85,10 +80,9 @@ impl FromRequestParts<AppState> for CommandContext {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
         let call = CallContext::from_request_parts(parts, state).await?;
         let headers = &parts.headers;
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let metadata = Metadata {
             actor: call.caller.actor(),
-            ip: client_ip(headers, peer, state.settings().trusted_proxy_hops).map(|ip| ip.to_string()),
+            ip: ClientAddress::of(&parts.extensions).0.map(|ip| ip.to_string()),
             user_agent: user_agent(headers),
             source: Some("api".into()),
             request_id: Some(call.request_id),
@@ -144,30 +138,6 @@ fn bearer(headers: &HeaderMap) -> Result<&str> {
         .ok_or_else(|| unauthenticated(HeaderValue::from_static(r#"Bearer realm="daybook""#)))
 }
 
-/// The address of the client: as many hops from the right as are ours, never the leftmost for its own sake.
-fn client_ip(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u8) -> Option<IpAddr> {
-    if trusted_hops == 0 {
-        return peer;
-    }
-    let hops: Vec<&str> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    // Fewer hops than proxies: the request came in behind some of them, and the first is the best that is known.
-    let at = hops.len().saturating_sub(usize::from(trusted_hops));
-    hops.get(at).and_then(|hop| address(hop)).or(peer)
-}
-
-fn address(hop: &str) -> Option<IpAddr> {
-    hop.parse()
-        .ok()
-        .or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
-        .or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
-}
-
 fn user_agent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(text.chars().take(MAX_USER_AGENT).collect())
@@ -212,19 +182,6 @@ mod tests {
                 Code::Unauthenticated
             );
         }
-    }
-
-    #[test]
-    fn the_client_is_counted_from_the_right() {
-        let peer: Option<IpAddr> = Some([10, 0, 0, 1].into());
-        let headers = with(X_FORWARDED_FOR, &["6.6.6.6, 1.2.3.4", "10.0.0.2"]);
-        for (hops, expected) in
-            [(0, "10.0.0.1"), (1, "10.0.0.2"), (2, "1.2.3.4"), (3, "6.6.6.6"), (9, "6.6.6.6")]
-        {
-            assert_eq!(client_ip(&headers, peer, hops).unwrap().to_string(), expected);
-        }
-        assert_eq!(client_ip(&with(X_FORWARDED_FOR, &["what"]), peer, 1), peer);
-        assert_eq!(client_ip(&with(X_FORWARDED_FOR, &["[::1]:80"]), peer, 1).unwrap().to_string(), "::1");
     }
 
     #[test]

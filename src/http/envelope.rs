@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
+    client_address::ClientAddress,
     context::RequestId,
     headers::{X_REQUEST_ID, secure},
     problem::{Code, Problem},
@@ -25,6 +26,9 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     let started = Instant::now();
     let id = Uuid::now_v7();
     request.extensions_mut().insert(RequestId(id));
+    let client =
+        ClientAddress::find(request.headers(), request.extensions(), state.settings().trusted_proxy_hops);
+    request.extensions_mut().insert(client);
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = method_name(request.method());
 

@@ -6,6 +6,7 @@
 //! Adding an endpoint: a file with its request type, handler and `#[utoipa::path]`, and its name in the `routes` of its
 //! folder. The router and the OpenAPI document both come from there.
 
+pub mod client_address;
 pub mod context;
 pub mod cursor;
 pub mod envelope;
