@@ -15,6 +15,7 @@ use crate::{
     config::Settings,
     eventstore::EventStore,
     http::{self, envelope, problem::Result},
+    security_log::SecurityLog,
     tenancy::TenantDirectory,
 };
 
@@ -33,6 +34,7 @@ struct Inner {
     directory: TenantDirectory,
     settings: Settings,
     metrics: PrometheusHandle,
+    security_log: SecurityLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
     readiness: tokio::sync::Mutex<Option<(Instant, bool)>>,
@@ -47,6 +49,7 @@ impl AppState {
                 directory,
                 settings: settings.clone(),
                 metrics: metrics(),
+                security_log: SecurityLog::new(&settings.data_dir),
                 openapi: OnceLock::new(),
                 slugs: Mutex::default(),
                 readiness: tokio::sync::Mutex::default(),
@@ -67,6 +70,11 @@ impl AppState {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// The log of what concerns security.
+    pub fn security_log(&self) -> &SecurityLog {
+        &self.inner.security_log
     }
 
     /// The metrics of this process.

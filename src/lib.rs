@@ -10,6 +10,8 @@ pub mod http;
 pub mod import;
 pub mod keys;
 pub mod random;
+pub mod rotating_log;
+pub mod security_log;
 pub mod serve;
 pub mod telemetry;
 pub mod tenancy;

@@ -95,6 +95,7 @@ pub async fn serve_with(
     }
     connections.shutdown().await;
     state.store().shutdown().await;
+    state.security_log().flush().await;
     Ok(())
 }
 

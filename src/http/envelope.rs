@@ -41,6 +41,7 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
         Err(_) => Problem::unavailable("The request took too long.").into_response(),
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        state.security_log().refused(&problem, client, id);
         let rendered = problem.render(id);
         // What the router added stays (Allow on a 405); the rest is the problem's.
         let mut headers = std::mem::take(response.headers_mut());
