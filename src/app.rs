@@ -15,6 +15,7 @@ use crate::{
     config::Settings,
     eventstore::EventStore,
     http::{self, envelope, problem::Result},
+    limits::Limits,
     security_log::SecurityLog,
     tenancy::TenantDirectory,
 };
@@ -34,6 +35,7 @@ struct Inner {
     directory: TenantDirectory,
     settings: Settings,
     metrics: PrometheusHandle,
+    limits: Limits,
     security_log: SecurityLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
@@ -43,8 +45,10 @@ struct Inner {
 impl AppState {
     /// The application over a store.
     pub fn new(store: EventStore, directory: TenantDirectory, settings: &Settings) -> Self {
+        let limits = Limits::new(store.database().clone(), store.keys().clone(), settings);
         Self {
             inner: Arc::new(Inner {
+                limits,
                 store,
                 directory,
                 settings: settings.clone(),
@@ -72,9 +76,22 @@ impl AppState {
         &self.inner.settings
     }
 
+    /// The rate limits.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
     /// The log of what concerns security.
     pub fn security_log(&self) -> &SecurityLog {
         &self.inner.security_log
+    }
+
+    /// Lets go of what is kept only for a while; called every few seconds by the accept loop.
+    pub fn upkeep(&self) {
+        // Histograms keep every sample until they are drained.
+        self.inner.metrics.run_upkeep();
+        self.inner.limits.prune_local();
+        self.inner.security_log.prune();
     }
 
     /// The metrics of this process.

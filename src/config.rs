@@ -238,6 +238,22 @@ settings! {
         |v: Span| v.0;
     /// How many proxies in front of the server are ours: that many hops of X-Forwarded-For are believed.
     trusted_proxy_hops: u8 => u8 = 0, "DAYBOOK_TRUSTED_PROXY_HOPS", |v| v;
+    /// Sign-ins a minute from one address.
+    login_limit_per_minute: u32 => u32 = 10, "DAYBOOK_LOGIN_LIMIT_PER_MINUTE", |v| v;
+    /// Requests for a new password an hour from one address.
+    reset_limit_per_hour: u32 => u32 = 5, "DAYBOOK_RESET_LIMIT_PER_HOUR", |v| v;
+    /// Requests an hour to delete one account.
+    account_deletion_limit_per_hour: u32 => u32 = 3, "DAYBOOK_ACCOUNT_DELETION_LIMIT_PER_HOUR", |v| v;
+    /// Leads an hour from one address.
+    leads_limit_per_hour: u32 => u32 = 20, "DAYBOOK_LEADS_LIMIT_PER_HOUR", |v| v;
+    /// Sign-ups an hour from one address.
+    signup_limit_per_hour: u32 => u32 = 5, "DAYBOOK_SIGNUP_LIMIT_PER_HOUR", |v| v;
+    /// Sign-ups a day with e-mail addresses of one domain.
+    signup_domain_limit_per_day: u32 => u32 = 20, "DAYBOOK_SIGNUP_DOMAIN_LIMIT_PER_DAY", |v| v;
+    /// Reads a minute of what is free by the public, from one address; 0 is no limit.
+    public_availability_limit_per_minute: u32 => u32 = 60, "DAYBOOK_PUBLIC_AVAILABILITY_LIMIT_PER_MINUTE", |v| v;
+    /// Requests a minute to one route from one address; 0 is no limit.
+    read_limit_per_minute: u32 => u32 = 6_000, "DAYBOOK_READ_LIMIT_PER_MINUTE", |v| v;
 }
 
 /// The configuration file that is read when none is named.
@@ -295,6 +311,12 @@ impl Settings {
             ("concurrent_batches", self.concurrent_batches == 0),
             ("admin_pool_size", self.admin_pool_size == 0),
             ("body_limit", self.body_limit == 0),
+            ("login_limit_per_minute", self.login_limit_per_minute == 0),
+            ("reset_limit_per_hour", self.reset_limit_per_hour == 0),
+            ("account_deletion_limit_per_hour", self.account_deletion_limit_per_hour == 0),
+            ("leads_limit_per_hour", self.leads_limit_per_hour == 0),
+            ("signup_limit_per_hour", self.signup_limit_per_hour == 0),
+            ("signup_domain_limit_per_day", self.signup_domain_limit_per_day == 0),
         ];
         let zero =
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);

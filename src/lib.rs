@@ -9,6 +9,7 @@ pub mod eventstore;
 pub mod http;
 pub mod import;
 pub mod keys;
+pub mod limits;
 pub mod random;
 pub mod rotating_log;
 pub mod security_log;

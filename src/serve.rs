@@ -73,8 +73,7 @@ pub async fn serve_with(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            // Histograms keep every sample until they are drained.
-            _ = upkeep.tick() => state.metrics().run_upkeep(),
+            _ = upkeep.tick() => state.upkeep(),
             Some(_) = connections.join_next() => {}
             accepted = accept(&listener, &permits) => match accepted {
                 Ok((stream, peer, permit)) => {

@@ -16,10 +16,16 @@ use super::{
     client_address::ClientAddress,
     context::RequestId,
     headers::{X_REQUEST_ID, secure},
-    problem::{Code, Problem},
+    problem::{Code, Problem, Result},
     respond::Surprise,
 };
 use crate::app::AppState;
+
+/// The longest path and query.
+const MAX_URI: usize = 8_192;
+/// The most header fields, and the most bytes of all their names and values; hyper gives up far beyond both.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 32_768;
 
 /// Runs a request.
 pub async fn envelope(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
@@ -32,13 +38,9 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = method_name(request.method());
 
-    let outcome =
-        timeout(state.settings().request_timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
-    let mut response = match outcome {
-        Ok(Ok(response)) => response,
-        // The panic's own message is already in the log, by the panic hook.
-        Ok(Err(_)) => Problem::internal(Surprise("the handler panicked")).into_response(),
-        Err(_) => Problem::unavailable("The request took too long.").into_response(),
+    let mut response = match admit(&state, &request, template(route.as_ref()), client) {
+        Ok(()) => run(&state, request, next).await,
+        Err(problem) => problem.into_response(),
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         state.security_log().refused(&problem, client, id);
@@ -61,7 +63,7 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     }
 
     let status = response.status();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = template(route.as_ref());
     let elapsed = started.elapsed();
     metrics::histogram!(
         "daybook_http_request_duration_seconds",
@@ -70,6 +72,39 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     .record(elapsed.as_secs_f64());
     tracing::debug!(request_id = %id, method, route, status = status.as_u16(), ?elapsed, "answered");
     response
+}
+
+/// The route's template; paths that are no route are one, however many there are.
+fn template(route: Option<&MatchedPath>) -> &str {
+    route.map_or("unmatched", MatchedPath::as_str)
+}
+
+/// Refuses what no handler should see: heads beyond all measure, and one request too many.
+fn admit(state: &AppState, request: &Request, route: &str, client: ClientAddress) -> Result<()> {
+    state.limits().check_route(route, client)?;
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if path > MAX_URI {
+        return Err(Problem::new(Code::UriTooLong, "The path and query have at most 8,192 bytes."));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
+        return Err(Problem::new(
+            Code::HeadersTooLarge,
+            "There are at most 64 header fields, of 32,768 bytes altogether.",
+        ));
+    }
+    Ok(())
+}
+
+async fn run(state: &AppState, request: Request, next: Next) -> Response {
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match timeout(state.settings().request_timeout, handled).await {
+        Ok(Ok(response)) => response,
+        // The panic's own message is already in the log, by the panic hook.
+        Ok(Err(_)) => Problem::internal(Surprise("the handler panicked")).into_response(),
+        Err(_) => Problem::unavailable("The request took too long.").into_response(),
+    }
 }
 
 /// 404 for what is no route.

@@ -17,6 +17,7 @@ mod golden;
 mod history;
 mod http_contract;
 mod isolation;
+mod limits;
 mod listing;
 mod ordering;
 mod pool;
