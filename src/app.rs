@@ -14,7 +14,12 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::{
     config::Settings,
     eventstore::EventStore,
-    http::{self, envelope, problem::Result},
+    http::{
+        self,
+        cors::{self, OriginAllowlist},
+        envelope,
+        problem::Result,
+    },
     limits::Limits,
     security_log::SecurityLog,
     tenancy::TenantDirectory,
@@ -36,6 +41,7 @@ struct Inner {
     settings: Settings,
     metrics: PrometheusHandle,
     limits: Limits,
+    origins: OriginAllowlist,
     security_log: SecurityLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
@@ -46,9 +52,11 @@ impl AppState {
     /// The application over a store.
     pub fn new(store: EventStore, directory: TenantDirectory, settings: &Settings) -> Self {
         let limits = Limits::new(store.database().clone(), store.keys().clone(), settings);
+        let origins = OriginAllowlist::new(store.database().clone(), &settings.cors_origins);
         Self {
             inner: Arc::new(Inner {
                 limits,
+                origins,
                 store,
                 directory,
                 settings: settings.clone(),
@@ -79,6 +87,11 @@ impl AppState {
     /// The rate limits.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
+    }
+
+    /// The web pages that may call.
+    pub fn origins(&self) -> &OriginAllowlist {
+        &self.inner.origins
     }
 
     /// The log of what concerns security.
@@ -148,6 +161,9 @@ pub fn router(state: AppState) -> Router {
     routes
         .fallback(envelope::not_found)
         .method_not_allowed_fallback(envelope::method_not_allowed)
+        // From the inside: a refusal to admit is readable to the pages that may call, and all of it is in the envelope.
+        .layer(from_fn_with_state(state.clone(), envelope::admission))
+        .layer(cors::layer(&state))
         .layer(from_fn_with_state(state.clone(), envelope::envelope))
         .with_state(state)
 }

@@ -15,6 +15,8 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::http::cors::Origins;
+
 /// Why the configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -141,7 +143,7 @@ macro_rules! from_variable {
     )*};
 }
 
-from_variable!(PathBuf, SocketAddr, u8, u32, usize, Span, LogFormat);
+from_variable!(PathBuf, SocketAddr, bool, u8, u32, usize, Span, LogFormat, Origins);
 
 impl FromVariable for SecretString {
     fn from_variable(text: String) -> Result<Self, String> {
@@ -254,6 +256,14 @@ settings! {
     public_availability_limit_per_minute: u32 => u32 = 60, "DAYBOOK_PUBLIC_AVAILABILITY_LIMIT_PER_MINUTE", |v| v;
     /// Requests a minute to one route from one address; 0 is no limit.
     read_limit_per_minute: u32 => u32 = 6_000, "DAYBOOK_READ_LIMIT_PER_MINUTE", |v| v;
+    /// The web pages of the platform that may call from a browser, as origins separated by commas.
+    cors_origins: Origins => Origins = Origins::default(), "DAYBOOK_CORS_ORIGINS", |v| v;
+    /// The certificate chain to serve TLS with, PEM; only with `tls_key`.
+    tls_certificate: PathBuf => Option<PathBuf> = None, "DAYBOOK_TLS_CERTIFICATE", Some;
+    /// The certificate's private key, PEM; only with `tls_certificate`.
+    tls_key: PathBuf => Option<PathBuf> = None, "DAYBOOK_TLS_KEY", Some;
+    /// Lets `database_url` name another machine without `sslmode=verify-full`.
+    allow_insecure_database: bool => bool = false, "DAYBOOK_ALLOW_INSECURE_DATABASE", |v| v;
 }
 
 /// The configuration file that is read when none is named.
@@ -322,6 +332,12 @@ impl Settings {
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);
         if let Some((key, _)) = zero {
             return Err(ConfigError::Invalid { key, reason: "must be more than zero".into() });
+        }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            return Err(ConfigError::Invalid {
+                key: "tls_certificate",
+                reason: "and tls_key are needed both, or neither".into(),
+            });
         }
         if self.admin_database_url.is_some() && self.database_url.is_none() {
             return Err(ConfigError::Invalid {
@@ -423,7 +439,13 @@ mod tests {
 
     #[test]
     fn values_that_cannot_work_are_refused() {
-        for file in ["pool_size = 0", "request_timeout = 0", "admin_database_url = \"postgres://x\""] {
+        for file in [
+            "pool_size = 0",
+            "request_timeout = 0",
+            "admin_database_url = \"postgres://x\"",
+            "tls_key = \"x\"",
+            "login_limit_per_minute = 0",
+        ] {
             assert!(matches!(load(file, &[], SettingsPatch::default()), Err(ConfigError::Invalid { .. })));
         }
     }

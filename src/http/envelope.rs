@@ -38,10 +38,7 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = method_name(request.method());
 
-    let mut response = match admit(&state, &request, template(route.as_ref()), client) {
-        Ok(()) => run(&state, request, next).await,
-        Err(problem) => problem.into_response(),
-    };
+    let mut response = run(&state, request, next).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         state.security_log().refused(&problem, client, id);
         let rendered = problem.render(id);
@@ -79,9 +76,18 @@ fn template(route: Option<&MatchedPath>) -> &str {
     route.map_or("unmatched", MatchedPath::as_str)
 }
 
+/// Lets a request through to its handler, or refuses it.
+pub async fn admission(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    match admit(&state, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
 /// Refuses what no handler should see: heads beyond all measure, and one request too many.
-fn admit(state: &AppState, request: &Request, route: &str, client: ClientAddress) -> Result<()> {
-    state.limits().check_route(route, client)?;
+fn admit(state: &AppState, request: &Request) -> Result<()> {
+    let extensions = request.extensions();
+    state.limits().check_route(template(extensions.get()), ClientAddress::of(extensions))?;
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if path > MAX_URI {
         return Err(Problem::new(Code::UriTooLong, "The path and query have at most 8,192 bytes."));

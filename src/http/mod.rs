@@ -8,6 +8,7 @@
 
 pub mod client_address;
 pub mod context;
+pub mod cors;
 pub mod cursor;
 pub mod envelope;
 pub mod etag;
