@@ -16,4 +16,5 @@ pub mod security_log;
 pub mod serve;
 pub mod telemetry;
 pub mod tenancy;
+pub mod tls;
 pub mod workers;

@@ -12,6 +12,7 @@ mod batching;
 mod bookings;
 mod cli;
 mod crashes;
+mod edge;
 mod embedded_pg;
 mod golden;
 mod history;
