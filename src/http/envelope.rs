@@ -52,8 +52,9 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
             }
         }
     }
+    let page = response.extensions().get().copied();
     let headers = response.headers_mut();
-    secure(headers);
+    secure(headers, page);
     let mut buffer = Uuid::encode_buffer();
     if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer)) {
         headers.insert(X_REQUEST_ID, value);

@@ -45,11 +45,24 @@ const SECURITY: [(HeaderName, HeaderValue); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
+/// Marks an answer, in its extensions, that is a page for people: it may load its own files, and nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Page;
+
+/// Swagger UI sets styles on elements and draws its icons from `data:` URLs; its scripts are all files.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+);
+
 /// Sets the security headers, and `no-store` unless the handler chose otherwise.
-pub fn secure(headers: &mut HeaderMap) {
+pub fn secure(headers: &mut HeaderMap, page: Option<Page>) {
     headers.reserve(SECURITY.len() + 2);
     for (name, value) in &SECURITY {
         headers.insert(name.clone(), value.clone());
+    }
+    if page.is_some() {
+        headers.insert(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

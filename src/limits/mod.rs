@@ -17,7 +17,7 @@ use self::{local::Buckets, shared::Counters};
 use crate::{
     config::Settings,
     http::{
-        client_address::LimitKey,
+        client_address::{ClientAddress, LimitKey},
         headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
         problem::{Code, Problem, Result},
     },
@@ -210,7 +210,7 @@ impl Limits {
     ///
     /// # Errors
     /// `rate_limited` when it is one too many.
-    pub fn check_route(&self, route: &str, client: crate::http::client_address::ClientAddress) -> Result<()> {
+    pub fn check_route(&self, route: &str, client: ClientAddress) -> Result<()> {
         let Some(buckets) = &self.inner.read else { return Ok(()) };
         if self.inner.loopback_is_ours && client.0.is_some_and(|ip| ip.is_loopback()) {
             return Ok(());

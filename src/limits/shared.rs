@@ -96,9 +96,8 @@ impl Counters {
         (bucket, key, window): (&str, &str, Duration),
     ) -> Result<Option<(i32, f64)>> {
         let hash = self.keys.hmac_unique(&format!("rate limit {bucket}"), Uuid::nil(), key.as_bytes());
-        let failed = |error: TenancyError| closed(error);
         let mut tx =
-            TenantTx::begin(self.database.app(), &Schema::platform(), access).await.map_err(failed)?;
+            TenantTx::begin(self.database.app(), &Schema::platform(), access).await.map_err(closed)?;
         let row = sqlx::query_as(sql)
             .bind(bucket)
             .bind(hash.as_slice())
@@ -107,7 +106,7 @@ impl Counters {
             .await
             .map_err(|error| closed(TenancyError::db("count for a rate limit")(error)))?;
         match access {
-            Access::Write => tx.commit().await.map_err(failed)?,
+            Access::Write => tx.commit().await.map_err(closed)?,
             Access::Read | Access::ReadConsistent => tx.release(),
         }
         Ok(row)

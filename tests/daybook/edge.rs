@@ -1,6 +1,6 @@
 //! The edge: headers on every answer, which pages may call, TLS.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, io::Read as _, sync::Arc, time::Duration};
 
 use axum::{Router, middleware::from_fn_with_state, routing::get};
 use daybook::{
@@ -128,6 +128,48 @@ async fn security_headers_stand_on_what_a_panic_leaves() {
         assert_eq!(answer.headers()[name], value);
     }
     assert_eq!(answer.headers()["cache-control"], "no-store");
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_documentation_comes_from_this_server_alone() {
+    let app = TestApp::start().await;
+    let get = |path: &str| app.client.get(format!("http://{}/api/docs/{path}", app.address)).send();
+    for (path, kind) in [
+        ("", "text/html"),
+        ("index.html", "text/html"),
+        ("swagger-initializer.js", "text/javascript"),
+        ("swagger-ui-bundle.js", "text/javascript"),
+        ("swagger-ui.css", "text/css"),
+    ] {
+        let answer = get(path).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(answer.headers()["content-type"], kind, "{path}");
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+        assert!(
+            policy.contains("script-src 'self';") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert!(!policy.contains("http"), "{policy}");
+        let zipped = answer.headers().get("content-encoding").is_some();
+        let bytes = answer.bytes().await.unwrap();
+        let mut text = String::new();
+        if zipped {
+            flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+        } else {
+            text = String::from_utf8(bytes.to_vec()).unwrap();
+        }
+        if kind == "text/html" {
+            assert!(text.contains("swagger-ui-bundle.js"));
+            assert!(!text.contains("<script>") && !text.contains("://"), "{text}");
+        }
+        if path == "swagger-initializer.js" {
+            assert!(text.contains("/api/schema/") && text.contains("\"validatorUrl\": \"none\""), "{text}");
+        }
+    }
+    for path in ["nothing.js", "../../etc/passwd", "%2e%2e/Cargo.toml"] {
+        assert_eq!(get(path).await.unwrap().status(), 404, "{path}");
+    }
     app.shut_down().await;
 }
 
