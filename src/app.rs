@@ -20,9 +20,13 @@ use crate::{
     config::Settings,
     eventstore::EventStore,
     http::{
-        self, envelope,
+        self,
+        cors::{self, OriginAllowlist},
+        envelope,
         problem::{Problem, Result},
     },
+    limits::Limits,
+    security_log::SecurityLog,
     tenancy::{TenantDirectory, admin::TenantAdmin},
 };
 
@@ -43,6 +47,9 @@ struct Inner {
     hasher: PasswordHasher,
     settings: Settings,
     metrics: PrometheusHandle,
+    limits: Limits,
+    origins: OriginAllowlist,
+    security_log: SecurityLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
     readiness: tokio::sync::Mutex<Option<(Instant, bool)>>,
@@ -63,13 +70,18 @@ impl AppState {
             iterations: settings.argon2_iterations,
             parallel: settings.argon2_parallel,
         })?;
+        let limits = Limits::new(store.database().clone(), store.keys().clone(), settings);
+        let origins = OriginAllowlist::new(store.database().clone(), &settings.cors_origins);
         Ok(Self {
             inner: Arc::new(Inner {
+                limits,
+                origins,
                 auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
                 store,
                 directory,
                 settings: settings.clone(),
                 metrics: metrics(),
+                security_log: SecurityLog::new(&settings.data_dir),
                 openapi: OnceLock::new(),
                 slugs: Mutex::default(),
                 readiness: tokio::sync::Mutex::default(),
@@ -106,7 +118,7 @@ impl AppState {
     /// # Errors
     /// When the database is away.
     pub async fn origin_allowed(&self, origin: &str) -> Result<bool> {
-        Ok(self.tenant_of_origin(origin).await?.is_some())
+        Ok(self.origins().allows(origin).await)
     }
 
     /// Commands to tenants.
@@ -122,6 +134,29 @@ impl AppState {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// The rate limits.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// The web pages that may call.
+    pub fn origins(&self) -> &OriginAllowlist {
+        &self.inner.origins
+    }
+
+    /// The log of what concerns security.
+    pub fn security_log(&self) -> &SecurityLog {
+        &self.inner.security_log
+    }
+
+    /// Lets go of what is kept only for a while; called every few seconds by the accept loop.
+    pub fn upkeep(&self) {
+        // Histograms keep every sample until they are drained.
+        self.inner.metrics.run_upkeep();
+        self.inner.limits.prune_local();
+        self.inner.security_log.prune();
     }
 
     /// The metrics of this process.
@@ -158,8 +193,12 @@ impl AppState {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn tenant_of_origin(&self, _origin: &str) -> Result<Option<TenantId>> {
-        Ok(None)
+    pub async fn tenant_of_origin(&self, origin: &str) -> Result<Option<TenantId>> {
+        // A page of the platform itself is of no tenant.
+        if self.origins().is_platform(origin) {
+            return Ok(None);
+        }
+        Ok(self.origins().tenant_of(origin).await)
     }
 
     /// A tenant's time zone: the default of its resources.
@@ -187,6 +226,9 @@ pub fn router(state: AppState) -> Router {
         .route_layer(from_fn_with_state(state.clone(), authorize::authorize))
         .fallback(envelope::not_found)
         .method_not_allowed_fallback(envelope::method_not_allowed)
+        // From the inside: a refusal to admit is readable to the pages that may call, and all of it is in the envelope.
+        .layer(from_fn_with_state(state.clone(), envelope::admission))
+        .layer(cors::layer(&state))
         .layer(from_fn_with_state(state.clone(), envelope::envelope))
         .with_state(state)
 }

@@ -15,6 +15,8 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::http::cors::Origins;
+
 /// Why the configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -141,7 +143,7 @@ macro_rules! from_variable {
     )*};
 }
 
-from_variable!(PathBuf, SocketAddr, u8, u32, usize, Span, LogFormat);
+from_variable!(PathBuf, SocketAddr, bool, u8, u32, usize, Span, LogFormat, Origins);
 
 impl FromVariable for SecretString {
     fn from_variable(text: String) -> Result<Self, String> {
@@ -251,6 +253,30 @@ settings! {
         |v: Span| v.0;
     /// How many proxies in front of the server are ours: that many hops of X-Forwarded-For are believed.
     trusted_proxy_hops: u8 => u8 = 0, "DAYBOOK_TRUSTED_PROXY_HOPS", |v| v;
+    /// Sign-ins a minute from one address.
+    login_limit_per_minute: u32 => u32 = 10, "DAYBOOK_LOGIN_LIMIT_PER_MINUTE", |v| v;
+    /// Requests for a new password an hour from one address.
+    reset_limit_per_hour: u32 => u32 = 5, "DAYBOOK_RESET_LIMIT_PER_HOUR", |v| v;
+    /// Requests an hour to delete one account.
+    account_deletion_limit_per_hour: u32 => u32 = 3, "DAYBOOK_ACCOUNT_DELETION_LIMIT_PER_HOUR", |v| v;
+    /// Leads an hour from one address.
+    leads_limit_per_hour: u32 => u32 = 20, "DAYBOOK_LEADS_LIMIT_PER_HOUR", |v| v;
+    /// Sign-ups an hour from one address.
+    signup_limit_per_hour: u32 => u32 = 5, "DAYBOOK_SIGNUP_LIMIT_PER_HOUR", |v| v;
+    /// Sign-ups a day with e-mail addresses of one domain.
+    signup_domain_limit_per_day: u32 => u32 = 20, "DAYBOOK_SIGNUP_DOMAIN_LIMIT_PER_DAY", |v| v;
+    /// Reads a minute of what is free by the public, from one address; 0 is no limit.
+    public_availability_limit_per_minute: u32 => u32 = 60, "DAYBOOK_PUBLIC_AVAILABILITY_LIMIT_PER_MINUTE", |v| v;
+    /// Requests a minute to one route from one address; 0 is no limit.
+    read_limit_per_minute: u32 => u32 = 6_000, "DAYBOOK_READ_LIMIT_PER_MINUTE", |v| v;
+    /// The web pages of the platform that may call from a browser, as origins separated by commas.
+    cors_origins: Origins => Origins = Origins::default(), "DAYBOOK_CORS_ORIGINS", |v| v;
+    /// The certificate chain to serve TLS with, PEM; only with `tls_key`.
+    tls_certificate: PathBuf => Option<PathBuf> = None, "DAYBOOK_TLS_CERTIFICATE", Some;
+    /// The certificate's private key, PEM; only with `tls_certificate`.
+    tls_key: PathBuf => Option<PathBuf> = None, "DAYBOOK_TLS_KEY", Some;
+    /// Lets `database_url` name another machine without `sslmode=verify-full`.
+    allow_insecure_database: bool => bool = false, "DAYBOOK_ALLOW_INSECURE_DATABASE", |v| v;
 }
 
 /// The configuration file that is read when none is named.
@@ -314,11 +340,23 @@ impl Settings {
             ("argon2_memory_kib", self.argon2_memory_kib < 8),
             ("argon2_iterations", self.argon2_iterations == 0),
             ("argon2_parallel", self.argon2_parallel == 0),
+            ("login_limit_per_minute", self.login_limit_per_minute == 0),
+            ("reset_limit_per_hour", self.reset_limit_per_hour == 0),
+            ("account_deletion_limit_per_hour", self.account_deletion_limit_per_hour == 0),
+            ("leads_limit_per_hour", self.leads_limit_per_hour == 0),
+            ("signup_limit_per_hour", self.signup_limit_per_hour == 0),
+            ("signup_domain_limit_per_day", self.signup_domain_limit_per_day == 0),
         ];
         let zero =
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);
         if let Some((key, _)) = zero {
             return Err(ConfigError::Invalid { key, reason: "must be more than zero".into() });
+        }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            return Err(ConfigError::Invalid {
+                key: "tls_certificate",
+                reason: "and tls_key are needed both, or neither".into(),
+            });
         }
         if self.admin_database_url.is_some() && self.database_url.is_none() {
             return Err(ConfigError::Invalid {
@@ -420,7 +458,13 @@ mod tests {
 
     #[test]
     fn values_that_cannot_work_are_refused() {
-        for file in ["pool_size = 0", "request_timeout = 0", "admin_database_url = \"postgres://x\""] {
+        for file in [
+            "pool_size = 0",
+            "request_timeout = 0",
+            "admin_database_url = \"postgres://x\"",
+            "tls_key = \"x\"",
+            "login_limit_per_minute = 0",
+        ] {
             assert!(matches!(load(file, &[], SettingsPatch::default()), Err(ConfigError::Invalid { .. })));
         }
     }

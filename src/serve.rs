@@ -1,4 +1,4 @@
-//! The accept loop: `axum::serve` knows no header timeout, so connections are driven here.
+//! The accept loop: `axum::serve` knows neither a header timeout nor TLS, so connections are driven here.
 
 use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
@@ -9,21 +9,23 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use crate::{app::AppState, http::context::Peer};
+use crate::{app::AppState, http::client_address::Peer, tls};
 
 /// Bounds of the accept loop.
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
     /// The most connections at once; more wait to be accepted.
     pub max_connections: usize,
-    /// How long a client may take to send a request's head, which also ends idle connections.
+    /// How long a client may take to send a request's head, which also ends idle connections; and for TLS to begin.
     pub header_timeout: Duration,
     /// How long requests in flight may take once the server stops.
     pub grace: Duration,
@@ -42,7 +44,7 @@ impl Default for ServeLimits {
 /// Serves with the limits of the settings. See [`serve_with`].
 ///
 /// # Errors
-/// None today: failures to accept are logged and waited out.
+/// When TLS is configured and cannot be had. Failures to accept are logged and waited out.
 pub async fn serve(
     listener: TcpListener,
     state: AppState,
@@ -56,13 +58,14 @@ pub async fn serve(
 /// and ends the writer lanes once what they have queued is durable.
 ///
 /// # Errors
-/// None today: failures to accept are logged and waited out.
+/// When TLS is configured and cannot be had. Failures to accept are logged and waited out.
 pub async fn serve_with(
     listener: TcpListener,
     state: AppState,
     limits: ServeLimits,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let secure = tls::acceptor(state.settings()).map_err(io::Error::other)?;
     let router = crate::app::router(state.clone());
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(limits.max_connections));
@@ -73,13 +76,26 @@ pub async fn serve_with(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            // Histograms keep every sample until they are drained.
-            _ = upkeep.tick() => state.metrics().run_upkeep(),
+            _ = upkeep.tick() => state.upkeep(),
             Some(_) = connections.join_next() => {}
             accepted = accept(&listener, &permits) => match accepted {
                 Ok((stream, peer, permit)) => {
-                    let service = router.clone();
-                    connections.spawn(connection(stream, peer, permit, service, limits.header_timeout, graceful.watcher()));
+                    let (router, secure, watcher) = (router.clone(), secure.clone(), graceful.watcher());
+                    let time = limits.header_timeout;
+                    connections.spawn(async move {
+                        // Given back once the connection has ended.
+                        let _permit = permit;
+                        // Small answers must not wait for acknowledgements.
+                        let _ = stream.set_nodelay(true);
+                        match secure {
+                            None => connection(stream, peer, router, time, watcher).await,
+                            Some(secure) => {
+                                if let Some(stream) = handshake(secure, stream, time).await {
+                                    connection(stream, peer, router, time, watcher).await;
+                                }
+                            }
+                        }
+                    });
                 }
                 Err(error) => {
                     // Out of file descriptors, usually; a pause lets some be closed.
@@ -95,6 +111,7 @@ pub async fn serve_with(
     }
     connections.shutdown().await;
     state.store().shutdown().await;
+    state.security_log().flush().await;
     Ok(())
 }
 
@@ -107,16 +124,31 @@ async fn accept(
     Ok((stream, Peer(peer), permit))
 }
 
-async fn connection(
+async fn handshake(
+    secure: TlsAcceptor,
     stream: TcpStream,
+    time: Duration,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    match timeout(time, secure.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a connection did not become a TLS one");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a connection took too long to become a TLS one");
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    _permit: OwnedSemaphorePermit,
     router: Router,
     header_timeout: Duration,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    // Small answers must not wait for acknowledgements.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);

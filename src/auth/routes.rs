@@ -30,15 +30,11 @@ const fn tenant(resource: Resource, action: Action) -> Requirement {
     Requirement::Tenant(resource, action, Scope::Tenant)
 }
 
-const fn platform(resource: Resource, action: Action) -> Requirement {
-    Requirement::Platform(resource, action)
-}
-
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
-    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Offerings, Plans, PlatformUsers,
-    Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
+    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Offerings, Reports, Resources, Roles,
+    Schedules, Secrets, Settings, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -47,16 +43,11 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/readyz", Public),
     ("GET", "/metrics", Public),
     ("GET", "/api/schema/", Public),
+    ("GET", "/api/docs/", Public),
+    ("GET", "/api/docs/{*path}", Public),
     ("POST", "/api/v1/auth/login", Public),
     ("POST", "/api/v1/auth/refresh", Public),
     ("POST", "/api/v1/auth/logout", Public),
-    ("POST", "/api/v1/auth/password/reset", Public),
-    ("POST", "/api/v1/auth/password/reset/confirm", Public),
-    ("POST", "/api/v1/auth/otp", Public),
-    ("POST", "/api/v1/auth/otp/confirm", Public),
-    ("POST", "/api/v1/signup", Public),
-    ("POST", "/api/v1/signup/confirm", Public),
-    ("POST", "/api/v1/invitations/accept", Public),
     ("GET", "/api/v1/auth/sessions", SignedIn),
     ("DELETE", "/api/v1/auth/sessions/{id}", SignedIn),
     ("POST", "/api/v1/auth/password/change", SignedIn),
@@ -65,7 +56,6 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("DELETE", "/api/v1/me", SignedIn),
     ("GET", "/api/v1/permissions", SignedIn),
     ("GET", "/api/v1/users", tenant(Users, Read)),
-    ("POST", "/api/v1/users", tenant(Users, Create)),
     ("GET", "/api/v1/users/{id}", tenant(Users, Read)),
     ("PATCH", "/api/v1/users/{id}", tenant(Users, Update)),
     ("DELETE", "/api/v1/users/{id}", tenant(Users, Delete)),
@@ -73,9 +63,6 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("POST", "/api/v1/users/{id}/activate", tenant(Users, Update)),
     ("POST", "/api/v1/users/{id}/role", tenant(Users, Update)),
     ("POST", "/api/v1/users/{id}/modules", tenant(Users, Update)),
-    ("GET", "/api/v1/invitations", tenant(Users, Read)),
-    ("POST", "/api/v1/invitations", tenant(Users, Create)),
-    ("DELETE", "/api/v1/invitations/{id}", tenant(Users, Delete)),
     ("GET", "/api/v1/roles", tenant(Roles, Read)),
     ("POST", "/api/v1/roles", tenant(Roles, Create)),
     ("GET", "/api/v1/roles/{id}", tenant(Roles, Read)),
@@ -84,13 +71,8 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/api-keys", tenant(ApiKeys, Read)),
     ("POST", "/api/v1/api-keys", tenant(ApiKeys, Create)),
     ("DELETE", "/api/v1/api-keys/{id}", tenant(ApiKeys, Delete)),
-    ("GET", "/api/v1/domains", tenant(Domains, Read)),
-    ("POST", "/api/v1/domains", tenant(Domains, Create)),
-    ("POST", "/api/v1/domains/{id}/verify", tenant(Domains, Update)),
-    ("DELETE", "/api/v1/domains/{id}", tenant(Domains, Delete)),
     ("GET", "/api/v1/settings", tenant(Settings, Read)),
     ("PATCH", "/api/v1/settings", tenant(Settings, Update)),
-    ("PUT", "/api/v1/secrets/{name}", tenant(Secrets, Update)),
     ("DELETE", "/api/v1/secrets/{name}", tenant(Secrets, Delete)),
     ("GET", "/api/v1/resources", assigned(Resources, Read)),
     ("POST", "/api/v1/resources", tenant(Resources, Create)),
@@ -132,21 +114,6 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
-    ("GET", "/api/v1/platform/tenants", platform(Tenants, Read)),
-    ("POST", "/api/v1/platform/tenants", platform(Tenants, Create)),
-    ("GET", "/api/v1/platform/tenants/{id}", platform(Tenants, Read)),
-    ("PATCH", "/api/v1/platform/tenants/{id}", platform(Tenants, Update)),
-    ("POST", "/api/v1/platform/tenants/{id}/activate", platform(Tenants, Update)),
-    ("POST", "/api/v1/platform/tenants/{id}/deactivate", platform(Tenants, Update)),
-    ("POST", "/api/v1/platform/tenants/{id}/plan", platform(Tenants, Update)),
-    ("GET", "/api/v1/platform/users", platform(PlatformUsers, Read)),
-    ("POST", "/api/v1/platform/users", platform(PlatformUsers, Create)),
-    ("GET", "/api/v1/platform/plans", platform(Plans, Read)),
-    ("GET", "/api/v1/public/availability", Public),
-    ("POST", "/api/v1/public/bookings", Public),
-    ("GET", "/api/v1/public/bookings/{id}", Public),
-    ("POST", "/api/v1/public/bookings/{id}/cancel", Public),
-    ("POST", "/api/v1/public/bookings/{id}/reschedule", Public),
 ];
 
 /// What a route requires: by its path template and method; HEAD is answered as GET is.

@@ -10,17 +10,21 @@ use crate::{
     config::Settings,
     eventstore::StoreSettings,
     tenancy::migrate,
+    tls,
     workers::{self, Workers},
 };
 
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = Runtime::open(settings, Mode::Server, StoreSettings::default()).await?;
-    serve(runtime, |address| say(format_args!("listening on http://{address}"))).await
+    let scheme = if runtime.settings.tls_certificate.is_some() { "https" } else { "http" };
+    serve(runtime, |address| say(format_args!("listening on {scheme}://{address}"))).await
 }
 
 /// Serves until the process is told to stop; then in-flight requests finish, queued commands are answered, and a
 /// private PostgreSQL stops with us.
 pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
+    // Before anything is said to be ready.
+    tls::acceptor(&runtime.settings).context("serve with TLS")?;
     migrate::all(runtime.store.database(), |_, _| {}).await?;
     let listener = TcpListener::bind(runtime.settings.listen)
         .await

@@ -1,9 +1,6 @@
 //! Who calls, in which tenant, and with which command: [`CallContext`] is the one extractor that proves it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use daybook_domain::{SessionId, TenantId, UserId, envelope::Metadata};
@@ -12,8 +9,9 @@ use http::{HeaderMap, header};
 use uuid::Uuid;
 
 use super::{
+    client_address::ClientAddress,
     etag::IfMatch,
-    headers::{TRACEPARENT, X_FORWARDED_FOR},
+    headers::TRACEPARENT,
     idempotency::ScopedKey,
     problem::{Code, Problem, Result},
 };
@@ -30,10 +28,6 @@ const MAX_USER_AGENT: usize = 200;
 /// The request's id; put into the request's extensions before anything else happens.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestId(pub Uuid);
-
-/// The other end of the connection; put into the request's extensions by the accept loop.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
 
 /// A caller that proved who it is, and the tenant whose log and read models it may reach.
 #[derive(Clone, Debug)]
@@ -94,14 +88,13 @@ impl FromRequestParts<AppState> for CommandContext {
 #[derive(Clone, Debug)]
 pub struct Anonymous(Metadata);
 
-impl FromRequestParts<AppState> for Anonymous {
+impl<S: Send + Sync> FromRequestParts<S> for Anonymous {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
         let headers = &parts.headers;
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
         Ok(Self(Metadata {
-            ip: client_ip(headers, peer, state.settings().trusted_proxy_hops).map(|ip| ip.to_string()),
+            ip: ClientAddress::of(&parts.extensions).0.map(|ip| ip.to_string()),
             user_agent: user_agent(headers),
             source: Some("api".into()),
             request_id: parts.extensions.get::<RequestId>().map(|id| id.0),
@@ -112,6 +105,11 @@ impl FromRequestParts<AppState> for Anonymous {
 }
 
 impl Anonymous {
+    /// The request's id.
+    pub fn request_id(&self) -> Uuid {
+        self.0.request_id.unwrap_or_default()
+    }
+
     /// The client's address.
     pub fn ip(&self) -> Option<&str> {
         self.0.ip.as_deref()
@@ -221,30 +219,6 @@ fn checked_reason(reason: Option<String>) -> Result<Option<String>> {
     Ok((!reason.is_empty()).then(|| reason.to_owned()))
 }
 
-/// The address of the client: as many hops from the right as are ours, never the leftmost for its own sake.
-fn client_ip(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u8) -> Option<IpAddr> {
-    if trusted_hops == 0 {
-        return peer;
-    }
-    let hops: Vec<&str> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    // Fewer hops than proxies: the request came in behind some of them, and the first is the best that is known.
-    let at = hops.len().saturating_sub(usize::from(trusted_hops));
-    hops.get(at).and_then(|hop| address(hop)).or(peer)
-}
-
-fn address(hop: &str) -> Option<IpAddr> {
-    hop.parse()
-        .ok()
-        .or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
-        .or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
-}
-
 fn user_agent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(text.chars().take(MAX_USER_AGENT).collect())
@@ -278,19 +252,6 @@ mod tests {
             headers.append(name.clone(), value.parse().unwrap());
         }
         headers
-    }
-
-    #[test]
-    fn the_client_is_counted_from_the_right() {
-        let peer: Option<IpAddr> = Some([10, 0, 0, 1].into());
-        let headers = with(X_FORWARDED_FOR, &["6.6.6.6, 1.2.3.4", "10.0.0.2"]);
-        for (hops, expected) in
-            [(0, "10.0.0.1"), (1, "10.0.0.2"), (2, "1.2.3.4"), (3, "6.6.6.6"), (9, "6.6.6.6")]
-        {
-            assert_eq!(client_ip(&headers, peer, hops).unwrap().to_string(), expected);
-        }
-        assert_eq!(client_ip(&with(X_FORWARDED_FOR, &["what"]), peer, 1), peer);
-        assert_eq!(client_ip(&with(X_FORWARDED_FOR, &["[::1]:80"]), peer, 1).unwrap().to_string(), "::1");
     }
 
     #[test]

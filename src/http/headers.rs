@@ -16,6 +16,10 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Trusted only from the right, and only as many hops as are configured.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// What is left of a limit.
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// The limit that it is left of.
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// W3C trace context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -41,11 +45,24 @@ const SECURITY: [(HeaderName, HeaderValue); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
+/// Marks an answer, in its extensions, that is a page for people: it may load its own files, and nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Page;
+
+/// Swagger UI sets styles on elements and draws its icons from `data:` URLs; its scripts are all files.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+);
+
 /// Sets the security headers, and `no-store` unless the handler chose otherwise.
-pub fn secure(headers: &mut HeaderMap) {
+pub fn secure(headers: &mut HeaderMap, page: Option<Page>) {
     headers.reserve(SECURITY.len() + 2);
     for (name, value) in &SECURITY {
         headers.insert(name.clone(), value.clone());
+    }
+    if page.is_some() {
+        headers.insert(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

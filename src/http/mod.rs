@@ -6,7 +6,9 @@
 //! Adding an endpoint: a file with its request type, handler and `#[utoipa::path]`, and its name in the `routes` of its
 //! folder. The router and the OpenAPI document both come from there.
 
+pub mod client_address;
 pub mod context;
+pub mod cors;
 pub mod cursor;
 pub mod envelope;
 pub mod etag;

@@ -87,8 +87,12 @@ codes! {
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used with another body";
     /// `If-Match` is missing.
     PreconditionRequired = PRECONDITION_REQUIRED, "precondition_required", "If-Match is required";
-    /// Too many, too fast.
+    /// More requests than are allowed in the time.
     RateLimited = TOO_MANY_REQUESTS, "rate_limited", "Too many requests";
+    /// The head of the request has too many bytes or fields.
+    HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The request's headers are too large";
+    /// The address of the request has too many bytes.
+    UriTooLong = URI_TOO_LONG, "uri_too_long", "The request's address is too long";
     /// A fault of ours.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong";
     /// The database is away, or a projection is behind.
@@ -108,6 +112,7 @@ struct Parts {
     headers: Vec<(header::HeaderName, HeaderValue)>,
     replayed: bool,
     cause: Option<Arc<dyn Error + Send + Sync>>,
+    note: Option<&'static str>,
 }
 
 /// Where and when the same booking would be taken.
@@ -178,6 +183,7 @@ impl Problem {
             headers: Vec::new(),
             replayed: false,
             cause: None,
+            note: None,
         }))
     }
 
@@ -230,6 +236,18 @@ impl Problem {
     pub fn with_alternatives(mut self, alternatives: Vec<Alternative>) -> Self {
         self.0.alternatives = alternatives;
         self
+    }
+
+    /// Adds what was missing or exceeded (a permission, a limit), for the security log; the client is not told.
+    #[must_use]
+    pub fn with_note(mut self, note: &'static str) -> Self {
+        self.0.note = Some(note);
+        self
+    }
+
+    /// What was missing or exceeded.
+    pub fn note(&self) -> Option<&'static str> {
+        self.0.note
     }
 
     /// The kind of problem.

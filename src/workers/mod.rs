@@ -4,6 +4,7 @@
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod projector;
+pub mod rate_limit_pruning;
 
 use std::{future::Future, time::Duration};
 
@@ -34,7 +35,7 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How often holds that ran out are looked for.
     pub hold_sweep: Duration,
-    /// How often idempotency keys that ran out are deleted.
+    /// How often idempotency keys and counters of rate limits that ran out are deleted.
     pub pruning: Duration,
 }
 
@@ -70,6 +71,7 @@ impl Workers {
         let mut tasks = JoinSet::new();
         tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         Self { tasks }
     }

@@ -521,15 +521,6 @@ async fn the_schema_lists_every_route() {
             "{method} {path}"
         );
     }
-    // And what it lists is there: nothing but a route answers 401 without a token.
-    for (path, methods) in paths.iter().filter(|(path, _)| path.starts_with("/api/v1")) {
-        for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
-            let method: Method = method.to_uppercase().parse().unwrap();
-            let url =
-                format!("http://{}{}", camp.app.address, path.replace("{id}", &Uuid::nil().to_string()));
-            read(camp.app.client.request(method, url)).await.expect_problem(401, "unauthenticated");
-        }
-    }
     assert_eq!(camp.status(&camp.book(camp.on_unit, "2031-05-01", "2031-05-02").await).await, "confirmed");
     camp.close().await;
 }

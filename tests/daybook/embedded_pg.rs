@@ -321,8 +321,9 @@ async fn the_database_is_opened_as_configured() {
     let (closed, ()) = tokio::join!(server.guard.close(), server.guard.supervise());
     closed.unwrap();
 
-    let external =
-        |name: &str| (name == "DATABASE_URL").then(|| "postgres://a:hunter2@db.example/x".to_owned());
+    let external = |name: &str| {
+        (name == "DATABASE_URL").then(|| "postgres://a:hunter2@db.example/x?sslmode=verify-full".to_owned())
+    };
     let settings = Settings::load_with(None, &external, flags.clone()).unwrap();
     let database = Database::open(&settings, OpenMode::Server).await.unwrap();
     assert!(!database.is_embedded());

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
-use daybook::auth::access_token::{self, AccessClaims};
+use daybook::{
+    auth::access_token::{self, AccessClaims},
+    config::SettingsPatch,
+};
 use daybook_domain::{permission::Tier, tenant::TenantCommand};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -16,6 +18,12 @@ use crate::support::{
     people::{PASSWORD, refresh_cookie},
 };
 
+/// A server that counts sign-ins of one address generously: all tests come from the same one.
+async fn start() -> TestApp {
+    let patch = SettingsPatch { login_limit_per_minute: Some(1_000), ..SettingsPatch::default() };
+    TestApp::start_with(patch).await
+}
+
 /// A cap of twenty sessions.
 async fn business(app: &TestApp, slug: &str) -> TestTenant {
     let tenant = app.tenant(slug).await;
@@ -26,7 +34,7 @@ async fn business(app: &TestApp, slug: &str) -> TestTenant {
 
 #[tokio::test]
 async fn a_user_signs_in_is_known_and_signs_out() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     let ada = app.person(&tenant, "Ada@Example.org", Tier::TenantOwner).await;
     let me = app.get_as(&ada.token, "/me").await.expect(200);
@@ -72,7 +80,7 @@ async fn a_user_signs_in_is_known_and_signs_out() {
 
 #[tokio::test]
 async fn known_and_unknown_accounts_are_refused_alike() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     app.account(Some(&tenant), "ada@example.org", Tier::TenantOwner, None).await;
     let gone = app.account(Some(&tenant), "gone@example.org", Tier::TenantStaff, None).await;
@@ -102,7 +110,7 @@ async fn known_and_unknown_accounts_are_refused_alike() {
 
 #[tokio::test]
 async fn fifty_parallel_refreshes_leave_one_live_chain_and_the_user_signed_in() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
     let answers = join_all((0..50).map(|_| app.refresh(&ada.refresh))).await;
@@ -124,7 +132,7 @@ async fn fifty_parallel_refreshes_leave_one_live_chain_and_the_user_signed_in() 
 
 #[tokio::test]
 async fn a_refresh_token_used_again_after_the_grace_ends_its_family() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
     let second = refresh_cookie(&app.refresh(&ada.refresh).await.expect(200)).unwrap();
@@ -151,7 +159,7 @@ async fn a_refresh_token_used_again_after_the_grace_ends_its_family() {
 
 #[tokio::test]
 async fn the_cookie_is_used_by_allowed_pages_only() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
     let refresh = |headers: &'static [(&'static str, &'static str)]| {
@@ -177,7 +185,7 @@ async fn the_cookie_is_used_by_allowed_pages_only() {
 
 #[tokio::test]
 async fn a_token_of_another_key_tenant_or_session_is_nobodys() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let (camp, hotel) = (app.tenant("camp").await, app.tenant("hotel").await);
     let ada = app.person(&camp, "ada@example.org", Tier::TenantOwner).await;
     let sid = {
@@ -187,7 +195,8 @@ async fn a_token_of_another_key_tenant_or_session_is_nobodys() {
     let issue = |sub, sid, tenant: Option<Uuid>, seconds| {
         let claims = AccessClaims { sub, sid, tenant_id: tenant, role: "tenant_owner".into() };
         let token =
-            access_token::issue(&app.keys, claims, Utc::now(), chrono::Duration::seconds(seconds)).unwrap();
+            access_token::issue(&app.keys, claims, daybook::clock::now(), chrono::Duration::seconds(seconds))
+                .unwrap();
         token.expose_secret().to_owned()
     };
     app.get_as(&issue(ada.id, sid, Some(camp.id.0), 60), "/me").await.expect(200);
@@ -217,10 +226,10 @@ async fn a_token_of_another_key_tenant_or_session_is_nobodys() {
 
 #[tokio::test]
 async fn rotating_the_keys_logs_nobody_out() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
-    app.keys.rotate(Utc::now()).unwrap();
+    app.keys.rotate(daybook::clock::now()).unwrap();
     app.get_as(&ada.token, "/me").await.expect(200);
     let next = app.refresh(&ada.refresh).await.expect(200);
     app.get_as(&next.text("access_token"), "/me").await.expect(200);
@@ -229,7 +238,7 @@ async fn rotating_the_keys_logs_nobody_out() {
 
 #[tokio::test]
 async fn a_session_cap_holds_under_a_race_and_refuses_nobody() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     app.account(Some(&tenant), "ada@example.org", Tier::TenantOwner, None).await;
     let answers = join_all((0..4).map(|_| app.login(Some(&tenant), "ada@example.org", PASSWORD))).await;
@@ -243,7 +252,7 @@ async fn a_session_cap_holds_under_a_race_and_refuses_nobody() {
 
 #[tokio::test]
 async fn an_inactive_tenants_people_are_nobody_within_a_second() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = business(&app, "camp").await;
     let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
     app.get_as(&ada.token, "/me").await.expect(200);
@@ -261,7 +270,7 @@ async fn an_inactive_tenants_people_are_nobody_within_a_second() {
 
 #[tokio::test]
 async fn a_locked_out_victim_signs_in_from_elsewhere() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = business(&app, "camp").await;
     app.account(Some(&tenant), "ada@example.org", Tier::TenantOwner, None).await;
     // Parallel tries cannot outrun the count.
@@ -287,7 +296,7 @@ async fn a_locked_out_victim_signs_in_from_elsewhere() {
 
 #[tokio::test]
 async fn a_changed_password_ends_the_other_sessions() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = business(&app, "camp").await;
     let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
     let other = app.sign_in(Some(&tenant), "ada@example.org").await;
@@ -310,7 +319,7 @@ async fn a_changed_password_ends_the_other_sessions() {
 
 #[tokio::test]
 async fn a_weak_hash_is_made_anew_at_the_next_sign_in() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let tenant = app.tenant("camp").await;
     let user = app.account(Some(&tenant), "ada@example.org", Tier::TenantOwner, None).await;
     let owner = app.store.database().owner();
@@ -330,5 +339,34 @@ async fn a_weak_hash_is_made_anew_at_the_next_sign_in() {
             .unwrap();
     assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
     app.login(Some(&tenant), "ada@example.org", "lètmein").await.expect(200);
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn sign_ins_of_one_address_are_limited_over_all_nodes() {
+    let app = TestApp::start().await;
+    let node = app.second_node().await;
+    let tenant = app.tenant("camp").await;
+    app.account(Some(&tenant), "ada@example.org", Tier::TenantOwner, None).await;
+    let tries = join_all((0..16).map(|n| {
+        let at = if n % 2 == 0 { &app } else { &node };
+        let email = format!("somebody-{n}@example.org");
+        let tenant = tenant.clone();
+        async move {
+            let spoofed = format!("203.0.113.{n}");
+            let request = at
+                .client
+                .post(at.url("/auth/login"))
+                .header("X-Tenant-Slug", &tenant.slug)
+                .header("X-Forwarded-For", spoofed)
+                .json(&json!({"email": email, "password": PASSWORD}));
+            read(request).await
+        }
+    }))
+    .await;
+    assert_eq!(tries.iter().filter(|answer| answer.status == 401).count(), 10);
+    let refused = tries.into_iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"login\";q=10;w=60"));
+    app.login(Some(&tenant), "ada@example.org", PASSWORD).await.expect_problem(429, "rate_limited");
     app.shut_down().await;
 }

@@ -2,7 +2,10 @@
 //! for the platform's own people. Whether there is such an account shows in nothing: not in the status, the body, or
 //! the time.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use daybook_domain::{SessionId, TenantId, UserId, envelope::Metadata, user::UserCommand};
 use daybook_projections::Schema;
 use http::{HeaderMap, HeaderValue, header};
@@ -17,11 +20,13 @@ use crate::{
     auth::{authorize, lockout::Attempt, refresh_token},
     eventstore::{Attached, Command, NewRefreshToken, Unit},
     http::{
+        client_address::ClientAddress,
         context::Anonymous,
         headers::X_TENANT_SLUG,
         json::Json,
         problem::{Code, Problem, ProblemBody, Result},
     },
+    security_log::{SecurityEvent, SecurityEventKind},
     tenancy::{Access, TenancyError, TenantTx},
 };
 
@@ -62,8 +67,11 @@ pub async fn login(
     State(state): State<AppState>,
     headers: HeaderMap,
     client: Anonymous,
+    address: ClientAddress,
     Json { value, .. }: Json<Login>,
 ) -> Result<Response> {
+    let limits = state.limits();
+    let allowance = limits.check(&limits.policies().login, &address.limit_key().to_string()).await?;
     let tenant = authorize::named_tenant(&state, &headers).await?;
     // An unknown tenant is nobody's, and takes as long as a known one.
     let nobody = tenant.is_none() && (headers.contains_key(X_TENANT_SLUG));
@@ -77,14 +85,25 @@ pub async fn login(
     let ip = client.ip().unwrap_or_default();
     let attempt = Attempt::new(state.store().keys(), tenant, &email, ip, known_address);
     let database = state.store().database();
+    let noted = |kind| {
+        let event = SecurityEvent::new(kind).ip(address.0).request_id(client.request_id());
+        state.security_log().record(match tenant {
+            Some(tenant) => event.tenant(tenant),
+            None => event,
+        });
+    };
     if let Err(locked) = attempt.begin(database).await? {
+        noted(SecurityEventKind::LoginLocked);
         return Err(Problem::new(Code::RateLimited, "Too many failures; try again later.")
             .with_header(header::RETRY_AFTER, HeaderValue::from(locked.retry_after)));
     }
     let stored = account.as_ref().and_then(|account| account.hash.clone());
     let password = value.password;
     let verdict = state.hasher().verify(password.clone(), stored).await.map_err(Problem::internal)?;
-    let account = account.filter(|_| verdict.matches).ok_or_else(refused)?;
+    let Some(account) = account.filter(|_| verdict.matches) else {
+        noted(SecurityEventKind::LoginFailed);
+        return Err(allowance.mark(refused()));
+    };
     attempt.succeeded(database).await?;
     let rehashed = if verdict.rehash {
         Some(state.hasher().hash(password).await.map_err(Problem::internal)?)
@@ -93,7 +112,8 @@ pub async fn login(
     };
     let granted =
         start_session(&state, tenant, account.user, client.metadata(account.user), rehashed).await?;
-    answer(&state, granted).await
+    noted(SecurityEventKind::LoginSucceeded);
+    Ok((allowance, answer(&state, granted).await?).into_response())
 }
 
 /// One answer to whatever is wrong.

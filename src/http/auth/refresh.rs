@@ -14,9 +14,11 @@ use crate::{
     },
     eventstore::{Command, StoreError, Unit},
     http::{
+        client_address::ClientAddress,
         context::Anonymous,
         problem::{Code, Problem, ProblemBody, Result},
     },
+    security_log::{SecurityEvent, SecurityEventKind},
 };
 
 fn refused() -> Result<Problem> {
@@ -36,6 +38,7 @@ pub async fn refresh(
     State(state): State<AppState>,
     headers: HeaderMap,
     client: Anonymous,
+    address: ClientAddress,
 ) -> Result<Response> {
     cookie::guard(&state, &headers).await?;
     let Some(shown) = cookie::read(&headers).and_then(|text| Shown::parse(&text)) else {
@@ -63,7 +66,15 @@ pub async fn refresh(
             answer(&state, granted).await
         }
         Rotated::Reused { user, session } => {
-            tracing::warn!(%user, %session, "a refresh token was used again; its session ends");
+            let event = SecurityEvent::new(SecurityEventKind::RefreshReuse)
+                .actor(format!("user:{user}"))
+                .ip(address.0)
+                .request_id(client.request_id())
+                .detail(format!("session {session}"));
+            state.security_log().record(match tenant {
+                Some(tenant) => event.tenant(tenant),
+                None => event,
+            });
             let command = UserCommand::EndSession { session_id: session, why: SessionEnd::Reuse };
             let unit = Unit::of(Command::to(user, command), client.metadata(user));
             let schema = tenant.map_or_else(Schema::platform, Schema::tenant);

@@ -44,6 +44,8 @@ pub async fn delete(
     own: OwnCommand,
     Json { value, .. }: Json<DeleteMe>,
 ) -> Result<Response> {
+    let limits = state.limits();
+    limits.check(&limits.policies().account_deletion, &own.user.to_string()).await?;
     super::prove_password(&state, &own, value.password, "/password").await?;
     let by = By::User(own.user);
     let unit =

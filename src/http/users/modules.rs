@@ -37,7 +37,7 @@ pub struct Assign {
 /// `validation_failed` at the one there is not.
 pub fn parse(names: &[String]) -> Result<BTreeSet<Module>> {
     let unknown =
-        |at: usize| Problem::field(format!("/modules/{at}").as_str(), "unknown_module", "there is no such module");
+        |at: usize| Problem::field(format!("/modules/{at}"), "unknown_module", "there is no such module");
     names.iter().enumerate().map(|(at, name)| Module::parse(name).ok_or_else(|| unknown(at))).collect()
 }
 

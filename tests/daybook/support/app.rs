@@ -35,6 +35,7 @@ pub struct TestApp {
     pub keys: Arc<Keys>,
     pub client: reqwest::Client,
     pub db: Arc<TestDb>,
+    pub state: AppState,
     stop: CancellationToken,
     shutdown: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
@@ -92,6 +93,11 @@ impl Answer {
 impl TestApp {
     /// A server with a migrated platform schema and no tenants.
     pub async fn start() -> Self {
+        Self::start_with(SettingsPatch::default()).await
+    }
+
+    /// The same, with some settings of its own.
+    pub async fn start_with(patch: SettingsPatch) -> Self {
         let cluster = cluster().await;
         let template = format!("platform_{}", &hex::encode(migrate::Kind::Platform.checksum())[..12]);
         cluster
@@ -104,15 +110,15 @@ impl TestApp {
             .await;
         let db = Arc::new(cluster.create_database(Some(&template)).await);
         let keys_dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::on(db, keys_dir).await
+        Self::on(db, keys_dir, patch).await
     }
 
     /// Another server process (in all but the process) on the same database.
     pub async fn second_node(&self) -> Self {
-        Self::on(self.db.clone(), self._keys_dir.clone()).await
+        Self::on(self.db.clone(), self._keys_dir.clone(), SettingsPatch::default()).await
     }
 
-    async fn on(db: Arc<TestDb>, keys_dir: Arc<tempfile::TempDir>) -> Self {
+    async fn on(db: Arc<TestDb>, keys_dir: Arc<tempfile::TempDir>, patch: SettingsPatch) -> Self {
         let pools = PoolSettings { read_connections: 6, write_connections: 3, ..PoolSettings::default() };
         let database =
             Database::connect(db.app_options.clone(), db.owner_options.clone(), &pools).await.unwrap();
@@ -122,7 +128,7 @@ impl TestApp {
         let store = EventStore::new(database.clone(), keys.clone(), StoreSettings::default());
         let directory = TenantDirectory::new(database);
         let admin = TenantAdmin::new(store.clone(), directory.clone());
-        let patch = SettingsPatch { data_dir: Some(keys_dir.path().to_owned()), ..SettingsPatch::default() };
+        let patch = SettingsPatch { data_dir: Some(keys_dir.path().to_owned()), ..patch };
         let settings = Settings::load_with(None, &|_| None, patch).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -136,7 +142,7 @@ impl TestApp {
         let state = AppState::new(store.clone(), directory.clone(), &settings).unwrap();
         let (shutdown, signal) = oneshot::channel::<()>();
         let task = tokio::spawn({
-            let stop = stop.clone();
+            let (stop, state) = (stop.clone(), state.clone());
             async move {
                 daybook::serve::serve(listener, state, async { drop(signal.await) }).await.unwrap();
                 stop.cancel();
@@ -151,6 +157,7 @@ impl TestApp {
             keys,
             client: reqwest::Client::builder().pool_max_idle_per_host(128).build().unwrap(),
             db,
+            state,
             stop,
             shutdown: Some(shutdown),
             task: Some(task),
