@@ -184,7 +184,9 @@ mod tests {
         ] {
             assert_eq!(hostname(text).unwrap().as_str(), expected);
         }
-        for wrong in ["", "１２７.0.0.1", "a.localhost", "a_b.example", "a.example:80", "xn--a.example", "a..b"] {
+        for wrong in
+            ["", "１２７.0.0.1", "a.localhost", "a_b.example", "a.example:80", "xn--a.example", "a..b"]
+        {
             assert!(hostname(wrong).is_err(), "{wrong}");
         }
         let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
@@ -198,7 +200,9 @@ mod tests {
         assert_eq!(challenge_name(&host), "_daybook-challenge.book.example");
         let records = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         assert!(proves(&records(&["v=spf1 -all", &challenge_value("abc")]), "abc"));
-        for wrong in ["daybook-verification=abcd", "daybook-verification=", "abc", "x daybook-verification=abc"] {
+        for wrong in
+            ["daybook-verification=abcd", "daybook-verification=", "abc", "x daybook-verification=abc"]
+        {
             assert!(!proves(&records(&[wrong]), "abc"), "{wrong}");
         }
         assert!(!proves(&records(&["daybook-verification="]), ""));

@@ -2,5 +2,6 @@
 
 pub mod app;
 pub mod cluster;
+pub mod dns;
 pub mod process;
 pub mod site;
