@@ -25,4 +25,6 @@ mod pool;
 mod postgres_es;
 mod projections;
 mod races;
+#[cfg(feature = "route53")]
+mod route53;
 mod support;
