@@ -26,8 +26,13 @@ use crate::{
         problem::{Problem, Result},
     },
     limits::Limits,
+    mail::{
+        sealer::KeySealer,
+        transport::{Transport, TransportError},
+    },
     security_log::SecurityLog,
     tenancy::{TenantDirectory, admin::TenantAdmin},
+    workers::mailer::{MailWorker, Mailer, MailerSettings},
 };
 
 /// How long it is remembered which tenant a slug names; slugs do not move between tenants.
@@ -45,6 +50,7 @@ struct Inner {
     directory: TenantDirectory,
     auth: AuthDirectory,
     hasher: PasswordHasher,
+    mailer: Mailer,
     settings: Settings,
     metrics: PrometheusHandle,
     limits: Limits,
@@ -86,6 +92,7 @@ impl AppState {
                 slugs: Mutex::default(),
                 readiness: tokio::sync::Mutex::default(),
                 hasher,
+                mailer: Mailer::default(),
             }),
         })
     }
@@ -103,6 +110,26 @@ impl AppState {
     /// What passwords are hashed and compared with.
     pub fn hasher(&self) -> &PasswordHasher {
         &self.inner.hasher
+    }
+
+    /// Says where mail was queued.
+    pub fn mailer(&self) -> &Mailer {
+        &self.inner.mailer
+    }
+
+    /// What sends the mail that this application queues.
+    ///
+    /// # Errors
+    /// When the mail server's address is none, or the mailbox cannot be made.
+    pub fn mail_worker(&self) -> std::result::Result<MailWorker, TransportError> {
+        Ok(MailWorker {
+            database: self.inner.store.database().clone(),
+            directory: self.inner.directory.clone(),
+            transport: Arc::new(Transport::from_settings(&self.inner.settings)?),
+            sealer: Arc::new(KeySealer(self.inner.store.keys().clone())),
+            mailer: self.inner.mailer.clone(),
+            settings: MailerSettings::default(),
+        })
     }
 
     /// Hashes a new password.

@@ -143,7 +143,7 @@ macro_rules! from_variable {
     )*};
 }
 
-from_variable!(PathBuf, SocketAddr, bool, u8, u32, usize, Span, LogFormat, Origins);
+from_variable!(String, PathBuf, SocketAddr, bool, u8, u32, usize, Span, LogFormat, Origins);
 
 impl FromVariable for SecretString {
     fn from_variable(text: String) -> Result<Self, String> {
@@ -277,6 +277,20 @@ settings! {
     tls_key: PathBuf => Option<PathBuf> = None, "DAYBOOK_TLS_KEY", Some;
     /// Lets `database_url` name another machine without `sslmode=verify-full`.
     allow_insecure_database: bool => bool = false, "DAYBOOK_ALLOW_INSECURE_DATABASE", |v| v;
+    /// The address people reach the server at, which links in mail begin with; [`Settings::public_url`] has the default.
+    public_url: String => Option<String> = None, "DAYBOOK_PUBLIC_URL", Some;
+    /// The mail server, such as `smtps://user:password@mail.example:465`; unset means a mailbox of files.
+    smtp_url: SecretString => Option<SecretString> = None, "DAYBOOK_SMTP_URL", Some;
+    /// Whom mail comes from.
+    mail_from: String => String = "Daybook <noreply@localhost>".to_owned(), "DAYBOOK_MAIL_FROM", |v| v;
+    /// The mailbox of files; [`Settings::mail_dir`] has the default.
+    mail_dir: PathBuf => Option<PathBuf> = None, "DAYBOOK_MAIL_DIR", Some;
+    /// The DNS server that is asked about claimed domains; unset means those of the system.
+    dns_server: SocketAddr => Option<SocketAddr> = None, "DAYBOOK_DNS_SERVER", Some;
+    /// The Route 53 hosted zone that records of claimed domains are made in (feature `route53`).
+    route53_zone_id: String => Option<String> = None, "DAYBOOK_ROUTE53_ZONE_ID", Some;
+    /// Another endpoint of Route 53 than AWS's own (feature `route53`).
+    route53_endpoint: String => Option<String> = None, "DAYBOOK_ROUTE53_ENDPOINT", Some;
 }
 
 /// The configuration file that is read when none is named.
@@ -319,7 +333,46 @@ impl Settings {
         self.keys_file.clone().unwrap_or_else(|| self.data_dir.join("keys.toml"))
     }
 
+    /// What links begin with, without a slash at the end: as configured, else the address listened on.
+    #[must_use]
+    pub fn public_url(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.listen),
+        }
+    }
+
+    /// The mailbox of files: as configured, else `mail` in the data directory.
+    #[must_use]
+    pub fn mail_dir(&self) -> PathBuf {
+        self.mail_dir.clone().unwrap_or_else(|| self.data_dir.join("mail"))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_numbers()?;
+        let invalid = |key, reason: &str| Err(ConfigError::Invalid { key, reason: reason.into() });
+        if self.admin_database_url.is_some() && self.database_url.is_none() {
+            return invalid(
+                "admin_database_url",
+                "is set without database_url (DATABASE_URL), so the private PostgreSQL would be used",
+            );
+        }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            return invalid("tls_certificate", "and tls_key are needed both, or neither");
+        }
+        if self.public_url.as_deref().is_some_and(|url| !is_base_url(url)) {
+            return invalid(
+                "public_url",
+                "must be http:// or https://, a host and perhaps a path, without a question mark or a hash",
+            );
+        }
+        if self.mail_from.parse::<lettre::message::Mailbox>().is_err() {
+            return invalid("mail_from", "must be an address such as `Daybook <noreply@example.org>`");
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<(), ConfigError> {
         let spans = [
             ("pool_timeout", self.pool_timeout),
             ("request_timeout", self.request_timeout),
@@ -349,24 +402,19 @@ impl Settings {
         ];
         let zero =
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);
-        if let Some((key, _)) = zero {
-            return Err(ConfigError::Invalid { key, reason: "must be more than zero".into() });
+        match zero {
+            Some((key, _)) => Err(ConfigError::Invalid { key, reason: "must be more than zero".into() }),
+            None => Ok(()),
         }
-        if self.tls_certificate.is_some() != self.tls_key.is_some() {
-            return Err(ConfigError::Invalid {
-                key: "tls_certificate",
-                reason: "and tls_key are needed both, or neither".into(),
-            });
-        }
-        if self.admin_database_url.is_some() && self.database_url.is_none() {
-            return Err(ConfigError::Invalid {
-                key: "admin_database_url",
-                reason: "is set without database_url (DATABASE_URL), so the private PostgreSQL would be used"
-                    .into(),
-            });
-        }
-        Ok(())
     }
+}
+
+/// Whether a path can be put after it to make a link.
+fn is_base_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<http::Uri>() else { return false };
+    let host = url.host().is_some_and(|host| !host.is_empty());
+    let user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    matches!(url.scheme_str(), Some("http" | "https")) && host && !user && !text.contains(['?', '#'])
 }
 
 fn read_file(path: &Path, required: bool) -> Result<SettingsPatch, ConfigError> {
@@ -464,9 +512,26 @@ mod tests {
             "admin_database_url = \"postgres://x\"",
             "tls_key = \"x\"",
             "login_limit_per_minute = 0",
+            "public_url = \"book.example\"",
+            "public_url = \"ftp://book.example\"",
+            "public_url = \"https://u:p@book.example\"",
+            "public_url = \"https://book.example/?a\"",
+            "public_url = \"https://book.example/#a\"",
+            "mail_from = \"nobody\"",
         ] {
             assert!(matches!(load(file, &[], SettingsPatch::default()), Err(ConfigError::Invalid { .. })));
         }
+    }
+
+    #[test]
+    fn links_and_mail_have_defaults() {
+        let settings = load("listen = \"127.0.0.1:1\"", &[], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.public_url(), "http://127.0.0.1:1");
+        assert_eq!(settings.mail_dir(), Path::new("./data/mail"));
+        let file = "public_url = \"https://book.example/app/\"\nmail_dir = \"/m\"";
+        let settings = load(file, &[], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.public_url(), "https://book.example/app");
+        assert_eq!(settings.mail_dir(), Path::new("/m"));
     }
 
     #[test]

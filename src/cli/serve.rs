@@ -11,7 +11,7 @@ use crate::{
     eventstore::StoreSettings,
     tenancy::migrate,
     tls,
-    workers::{self, Workers},
+    workers::{self, Workers, mailer},
 };
 
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -38,12 +38,15 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
     let workers =
         Workers::start(&runtime.store, &runtime.directory, workers_settings(&runtime.settings), &stop);
     let state = AppState::new(runtime.store.clone(), runtime.directory.clone(), &runtime.settings)?;
+    let mail = state.mail_worker().context("set up how mail is sent")?;
+    let mail = tokio::spawn(mailer::run(mail, stop.clone()));
     ready(address);
     tracing::info!(%address, "serving");
     crate::serve::serve(listener, state, shutdown_signal()).await?;
     tracing::info!("stopping");
     stop.cancel();
     workers.join().await;
+    mail.await.context("send what mail is left")?;
     supervisor.abort();
     runtime.close().await
 }

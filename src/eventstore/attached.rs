@@ -9,7 +9,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::tenancy::TenantTx;
+use crate::{
+    mail::{SealedMessage, outbox},
+    tenancy::TenantTx,
+};
 
 /// One write beside a unit's events.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub enum Attached {
     },
     /// A tenant's secret is forgotten.
     ForgetSecret(SecretName),
+    /// A letter to be sent.
+    Message(SealedMessage),
 }
 
 /// A refresh token to be kept.
@@ -164,6 +169,9 @@ impl Attached {
                 )
                 .await
             }
+            Self::Message(message) => outbox::insert(tx, &schema, message)
+                .await
+                .map_err(StoreError::db("put a message into the outbox")),
             Self::ForgetSecret(name) => {
                 run(
                     sqlx::query(&schema.sql("DELETE FROM {s}.secrets WHERE name = $1")).bind(name.as_str()),

@@ -3,6 +3,7 @@
 
 pub mod hold_expiry;
 pub mod idempotency_pruning;
+pub mod mailer;
 pub mod projector;
 pub mod rate_limit_pruning;
 
@@ -74,6 +75,11 @@ impl Workers {
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         Self { tasks }
+    }
+
+    /// Sends mail as well, until `stop` is cancelled.
+    pub fn start_mailer(&mut self, worker: mailer::MailWorker, stop: &CancellationToken) {
+        self.tasks.spawn(mailer::run(worker, stop.clone()));
     }
 
     /// Waits until every worker has ended.

@@ -14,7 +14,7 @@ use daybook::{
         database::PoolSettings,
         migrate,
     },
-    workers::{WorkerSettings, Workers},
+    workers::{WorkerSettings, Workers, mailer},
 };
 use daybook_domain::{Currency, Slug, TenantId, envelope::Metadata};
 use reqwest::{Method, StatusCode};
@@ -140,6 +140,7 @@ impl TestApp {
         };
         let workers = Workers::start(&store, &directory, worker_settings, &stop);
         let state = AppState::new(store.clone(), directory.clone(), &settings).unwrap();
+        let mail = tokio::spawn(mailer::run(state.mail_worker().unwrap(), stop.clone()));
         let (shutdown, signal) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let (stop, state) = (stop.clone(), state.clone());
@@ -147,6 +148,7 @@ impl TestApp {
                 daybook::serve::serve(listener, state, async { drop(signal.await) }).await.unwrap();
                 stop.cancel();
                 workers.join().await;
+                mail.await.unwrap();
             }
         });
         Self {

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod cluster;
+pub mod dns;
 pub mod people;
 pub mod process;
 pub mod site;

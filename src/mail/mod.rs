@@ -1,0 +1,190 @@
+//! Mail: what is told to people. A message is sealed, put into the outbox in the transaction of what it tells of,
+//! and sent by [`crate::workers::mailer`].
+
+pub mod outbox;
+pub mod sealer;
+pub mod templates;
+pub mod transport;
+
+use std::fmt;
+
+use daybook_domain::{Email, TenantId};
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+pub use transport::Transport;
+
+/// Longest subject, in characters; a tenant's name is part of it.
+const LONGEST_SUBJECT: usize = 200;
+
+/// What a message tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// A link by which a password is set anew.
+    PasswordResetLink,
+    /// A code by which a password is set anew.
+    PasswordResetCode,
+    /// A link by which an invited person joins.
+    Invitation,
+    /// A link that confirms the address of a sign-up.
+    SignupConfirmation,
+    /// A sign-up was tried with the address of an account there is.
+    AccountExists,
+    /// The password was changed.
+    PasswordChanged,
+}
+
+impl MessageKind {
+    /// The name it is stored under.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PasswordResetLink => "password_reset_link",
+            Self::PasswordResetCode => "password_reset_code",
+            Self::Invitation => "invitation",
+            Self::SignupConfirmation => "signup_confirmation",
+            Self::AccountExists => "account_exists",
+            Self::PasswordChanged => "password_changed",
+        }
+    }
+}
+
+/// A message to one person. Its body may let whoever reads it in.
+pub struct Message {
+    kind: MessageKind,
+    to: Email,
+    user: Option<Uuid>,
+    subject: String,
+    body: SecretString,
+}
+
+impl Message {
+    /// A message. Line breaks and other control characters of the subject become spaces, so that it stays one header;
+    /// it is stored in the clear and must not hold a secret.
+    pub fn new(kind: MessageKind, to: Email, user: Option<Uuid>, subject: &str, body: SecretString) -> Self {
+        let subject = one_line(subject).chars().take(LONGEST_SUBJECT).collect();
+        Self { kind, to, user, subject, body }
+    }
+
+    /// What it tells.
+    pub fn kind(&self) -> MessageKind {
+        self.kind
+    }
+
+    /// Its subject.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &SecretString {
+        &self.body
+    }
+
+    /// Seals the body, so that the row can be kept until it is sent.
+    ///
+    /// # Errors
+    /// Those of `seal`.
+    pub fn seal<E>(self, seal: impl FnOnce(&[u8]) -> Result<String, E>) -> Result<SealedMessage, E> {
+        Ok(SealedMessage {
+            id: Uuid::now_v7(),
+            kind: self.kind,
+            recipient: self.to,
+            user: self.user,
+            subject: self.subject,
+            sealed_body: seal(self.body.expose_secret().as_bytes())?,
+        })
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("kind", &self.kind).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A row of the outbox, ready to be inserted.
+#[derive(Clone)]
+pub struct SealedMessage {
+    id: Uuid,
+    kind: MessageKind,
+    recipient: Email,
+    user: Option<Uuid>,
+    subject: String,
+    sealed_body: String,
+}
+
+impl SealedMessage {
+    /// The id of its row, and part of its `Message-ID`.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// What it tells.
+    pub fn kind(&self) -> MessageKind {
+        self.kind
+    }
+}
+
+impl fmt::Debug for SealedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("SealedMessage");
+        it.field("id", &self.id).field("kind", &self.kind).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A body could not be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the body of a message cannot be sealed or opened with these keys")]
+pub struct SealError;
+
+/// Seals bodies for the time they are kept, bound to the tenant (or, without one, the platform) they belong to.
+pub trait Sealer: Send + Sync {
+    /// Seals a body.
+    ///
+    /// # Errors
+    /// When there is no key or no randomness.
+    fn seal(&self, tenant: Option<TenantId>, plaintext: &[u8]) -> Result<String, SealError>;
+
+    /// Opens what [`Sealer::seal`] made.
+    ///
+    /// # Errors
+    /// When it was changed, is another tenant's, or its key is gone.
+    fn open(&self, tenant: Option<TenantId>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealError>;
+}
+
+/// Text that cannot begin a header or a line of its own.
+fn one_line(text: &str) -> String {
+    let spaced: String = text.chars().map(|c| if breaks_lines(c) { ' ' } else { c }).collect();
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn breaks_lines(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(subject: &str) -> Message {
+        let to = Email::new("ada@example.org", "").unwrap();
+        Message::new(MessageKind::Invitation, to, None, subject, "the secret".to_owned().into())
+    }
+
+    #[test]
+    fn a_subject_stays_one_header() {
+        let message = message("Hi\r\nBcc: eve@example.org\u{2028}x\0 \t y");
+        assert_eq!(message.subject(), "Hi Bcc: eve@example.org x y");
+        assert_eq!(self::message(&"é".repeat(300)).subject().chars().count(), LONGEST_SUBJECT);
+    }
+
+    #[test]
+    fn neither_recipient_nor_body_is_shown() {
+        let message = message("Hi");
+        let shown = format!("{message:?}");
+        let sealed = message.seal(|body| Ok::<_, SealError>(hex::encode(body))).unwrap();
+        let shown = format!("{shown}{sealed:?}");
+        assert!(!shown.contains("ada") && !shown.contains("secret") && !shown.contains(&sealed.sealed_body));
+    }
+}
