@@ -294,11 +294,13 @@ impl Settings {
         self.keys_file.clone().unwrap_or_else(|| self.data_dir.join("keys.toml"))
     }
 
-    /// What links begin with, without a slash at the end: as configured, else the address listened on.
+    /// What links begin with, without a slash at the end: as configured, else the address listened on, or this
+    /// machine where that is every address.
     #[must_use]
     pub fn public_url(&self) -> String {
         match &self.public_url {
             Some(url) => url.trim_end_matches('/').to_owned(),
+            None if self.listen.ip().is_unspecified() => format!("http://localhost:{}", self.listen.port()),
             None => format!("http://{}", self.listen),
         }
     }
@@ -472,6 +474,8 @@ mod tests {
         let settings = load("listen = \"127.0.0.1:1\"", &[], SettingsPatch::default()).unwrap();
         assert_eq!(settings.public_url(), "http://127.0.0.1:1");
         assert_eq!(settings.mail_dir(), Path::new("./data/mail"));
+        let settings = load("listen = \"[::]:1\"", &[], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.public_url(), "http://localhost:1");
         let file = "public_url = \"https://book.example/app/\"\nmail_dir = \"/m\"";
         let settings = load(file, &[], SettingsPatch::default()).unwrap();
         assert_eq!(settings.public_url(), "https://book.example/app");
