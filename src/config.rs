@@ -4,8 +4,10 @@
 //! [`Settings`]. A key that means nothing is an error that names it, because a typing mistake in a
 //! timeout would otherwise be noticed the day it matters.
 
+mod span;
+
 use std::{
-    fmt, fs, io,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -13,7 +15,9 @@ use std::{
 };
 
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
+
+pub use span::Span;
 
 use crate::http::cors::Origins;
 
@@ -75,56 +79,6 @@ impl FromStr for LogFormat {
             "json" => Ok(Self::Json),
             _ => Err("expected `text` or `json`"),
         }
-    }
-}
-
-/// A length of time as configuration writes it: `30s`, `250ms`, `5m`, `24h`, or a plain number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "expected a duration such as `30s`, `250ms`, `5m` or `24h`";
-        let text = text.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| EXPECTED)?;
-        let milliseconds = match unit.trim_start() {
-            "ms" => Some(number),
-            "s" | "" => number.checked_mul(1_000),
-            "m" => number.checked_mul(60_000),
-            "h" => number.checked_mul(3_600_000),
-            _ => None,
-        };
-        milliseconds.map(|ms| Self(Duration::from_millis(ms))).ok_or(EXPECTED)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Span;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a duration such as \"30s\", \"250ms\", \"5m\" or \"24h\", or a number of seconds",
-                )
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                text.parse().map_err(E::custom)
-            }
-
-            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
-                u64::try_from(seconds)
-                    .map(|seconds| Span(Duration::from_secs(seconds)))
-                    .map_err(|_| E::custom("a duration cannot be negative"))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -333,11 +287,13 @@ impl Settings {
         self.keys_file.clone().unwrap_or_else(|| self.data_dir.join("keys.toml"))
     }
 
-    /// What links begin with, without a slash at the end: as configured, else the address listened on.
+    /// What links begin with, without a slash at the end: as configured, else the address listened on, or this
+    /// machine where that is every address.
     #[must_use]
     pub fn public_url(&self) -> String {
         match &self.public_url {
             Some(url) => url.trim_end_matches('/').to_owned(),
+            None if self.listen.ip().is_unspecified() => format!("http://localhost:{}", self.listen.port()),
             None => format!("http://{}", self.listen),
         }
     }
@@ -528,6 +484,8 @@ mod tests {
         let settings = load("listen = \"127.0.0.1:1\"", &[], SettingsPatch::default()).unwrap();
         assert_eq!(settings.public_url(), "http://127.0.0.1:1");
         assert_eq!(settings.mail_dir(), Path::new("./data/mail"));
+        let settings = load("listen = \"[::]:1\"", &[], SettingsPatch::default()).unwrap();
+        assert_eq!(settings.public_url(), "http://localhost:1");
         let file = "public_url = \"https://book.example/app/\"\nmail_dir = \"/m\"";
         let settings = load(file, &[], SettingsPatch::default()).unwrap();
         assert_eq!(settings.public_url(), "https://book.example/app");

@@ -81,10 +81,14 @@ pub async fn claim_due(
     visibility: Duration,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let sql = schema.sql(
-        "UPDATE {s}.messages SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $1)
-         WHERE id IN (SELECT id FROM {s}.messages WHERE status = 'queued' AND next_attempt_at <= now()
-                      ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-         RETURNING id, recipient, subject, sealed_body, attempts",
+        // Materialised: a plan that looks for the due ones once a row would claim more than the limit.
+        "WITH due AS MATERIALIZED (
+             SELECT id FROM {s}.messages WHERE status = 'queued' AND next_attempt_at <= now()
+             ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+         UPDATE {s}.messages AS m
+         SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $1)
+         FROM due WHERE m.id = due.id
+         RETURNING m.id, recipient, subject, sealed_body, attempts",
     );
     sqlx::query_as(&sql).bind(visibility.as_secs_f64()).bind(limit).fetch_all(connection).await
 }

@@ -12,7 +12,7 @@ use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor,
     message::{
         Body, Mailbox,
-        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
+        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0},
     },
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -160,6 +160,7 @@ impl Transport {
             .message_id(Some(format!("<{}@{}>", message.id, self.from.email.domain())))
             // Nobody's holiday answers it.
             .raw_header(HeaderValue::new(automatic, "auto-generated".to_owned()))
+            .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN)
             .body(encoded(message.body))
             .map_err(|_| SendError::permanent("message_not_composed"))
