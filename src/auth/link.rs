@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::Sha256;
 
-use crate::keys::{Keys, PurposeKey};
+use crate::keys::{Keys, Purpose as KeyList, PurposeKey};
 
 /// The longest link that is looked at.
 const MAX_LENGTH: usize = 2_048;
@@ -57,7 +57,7 @@ pub fn sign<T: Serialize>(
     let body = B64.encode(serde_json::to_vec(&Sealed { expires_at: expires_at.timestamp(), payload })?);
     // There is always a newest key.
     let mut link = String::new();
-    for key in keys.purpose_keys(purpose.label()).into_iter().take(1) {
+    for key in keys.purpose_keys(KeyList::Link, purpose.label()).into_iter().take(1) {
         let signed = format!("{}.{body}", key.id);
         let tag = B64.encode(mac(&key, &signed).finalize().into_bytes());
         link = format!("{signed}.{tag}");
@@ -72,7 +72,7 @@ pub fn open<T: DeserializeOwned>(keys: &Keys, purpose: Purpose, link: &str, now:
     }
     let (signed, tag) = link.rsplit_once('.')?;
     let (id, body) = signed.split_once('.')?;
-    let key = keys.purpose_key(purpose.label(), id)?;
+    let key = keys.purpose_key(KeyList::Link, purpose.label(), id)?;
     // Compared in constant time.
     mac(&key, signed).verify_slice(&B64.decode(tag).ok()?).ok()?;
     let sealed: Sealed<T> = serde_json::from_slice(&B64.decode(body).ok()?).ok()?;

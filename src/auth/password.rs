@@ -24,6 +24,8 @@ const MAX_PBKDF2_ITERATIONS: u32 = 5_000_000;
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_ARGON2_ITERATIONS: u32 = 16;
 const MAX_LANES: u32 = 16;
+/// Memory of a code's hash: it lives for a quarter of an hour and has five attempts.
+const CODE_MEMORY_KIB: u32 = 8 * 1024;
 
 /// Hashing did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,8 @@ struct Inner {
     params: PasswordParams,
     /// What a password is compared with where there is no account.
     dummy: SecretString,
+    /// What a code is compared with where there is none.
+    dummy_code: SecretString,
     permits: Arc<Semaphore>,
 }
 
@@ -76,8 +80,9 @@ impl PasswordHasher {
     /// When the parameters are out of Argon2's range.
     pub fn new(params: PasswordParams) -> Result<Self, PasswordError> {
         let dummy = hash_now(&argon2(params.memory_kib, params.iterations)?, b"nobody's password")?;
+        let dummy_code = hash_now(&argon2(CODE_MEMORY_KIB, 1)?, b"no code")?;
         let permits = Arc::new(Semaphore::new(params.parallel.max(1)));
-        Ok(Self { inner: Arc::new(Inner { params, dummy, permits }) })
+        Ok(Self { inner: Arc::new(Inner { params, dummy, dummy_code, permits }) })
     }
 
     /// Hashes a password, in PHC's form.
@@ -123,7 +128,28 @@ impl PasswordHasher {
     /// # Errors
     /// As [`Self::hash`].
     pub async fn hash_code(&self, code: SecretString) -> Result<SecretString, PasswordError> {
-        self.work(move || hash_now(&argon2(8 * 1024, 1)?, code.expose_secret().as_bytes())).await
+        self.work(move || hash_now(&argon2(CODE_MEMORY_KIB, 1)?, code.expose_secret().as_bytes())).await
+    }
+
+    /// Compares a code with the hash of one, or with nobody's where there is none.
+    ///
+    /// # Errors
+    /// When the process is ending.
+    pub async fn verify_code(
+        &self,
+        code: SecretString,
+        stored: Option<SecretString>,
+    ) -> Result<bool, PasswordError> {
+        let dummy = self.inner.dummy_code.clone();
+        self.work(move || {
+            let known = stored.is_some();
+            let hash = stored.unwrap_or(dummy);
+            let code = code.expose_secret().as_bytes();
+            // A code is short; more than that is compared as none.
+            let code = if code.len() <= 16 { code } else { b"".as_slice() };
+            Ok(matches(hash.expose_secret(), code) && known)
+        })
+        .await
     }
 
     /// Runs slow work beside the event loop. The permit goes with the work: it is not free again before the memory is,

@@ -2,6 +2,7 @@
 
 mod demo;
 mod import;
+mod keys;
 mod migrate;
 mod projections;
 mod runtime;
@@ -48,6 +49,9 @@ enum Command {
     /// Create, list and switch tenants, issue and revoke their tokens.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Make, rotate and show the keys that the database is sealed with.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Import bookings from a file, every row through the aggregates.
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -87,6 +91,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(settings, args).await,
         Command::Migrate(args) => migrate::run(settings, args).await,
         Command::Tenant(command) => tenant::run(settings, command).await,
+        Command::Keys(command) => keys::run(settings, command).await,
         Command::Import(command) => import::run(settings, command).await,
         Command::Projections(command) => projections::run(settings, command).await,
     }

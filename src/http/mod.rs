@@ -15,6 +15,7 @@ pub mod etag;
 pub mod headers;
 pub mod idempotency;
 pub mod json;
+pub mod letters;
 pub mod money;
 pub mod path;
 pub mod position;
@@ -31,6 +32,7 @@ pub mod availability;
 pub mod bookings;
 pub mod calendar;
 pub mod customers;
+pub mod invitations;
 pub mod me;
 pub mod offerings;
 pub mod ops;
@@ -40,6 +42,7 @@ pub mod resources;
 pub mod roles;
 pub mod schedules;
 pub mod settings;
+pub mod signup;
 pub mod users;
 
 use serde::Deserialize;
@@ -66,6 +69,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(auth::routes())
         .merge(me::routes())
         .merge(users::routes())
+        .merge(invitations::routes())
+        .merge(signup::routes())
         .merge(roles::routes())
         .merge(permissions::routes())
         .merge(api_keys::routes())

@@ -103,10 +103,22 @@ impl TenantAdmin {
     /// # Errors
     /// When the slug is taken, the plan unknown, or PostgreSQL refuses.
     pub async fn create(&self, new: NewTenant, metadata: &Metadata) -> Result<TenantId, TenancyError> {
+        self.create_as(TenantId(Uuid::now_v7()), new, metadata).await
+    }
+
+    /// Creates a tenant under an id that was made before.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub async fn create_as(
+        &self,
+        id: TenantId,
+        new: NewTenant,
+        metadata: &Metadata,
+    ) -> Result<TenantId, TenancyError> {
         if self.directory.by_slug(new.slug.as_str()).await?.is_some() {
             return Err(refused(DomainError::AlreadyExists { what: "slug".into() }));
         }
-        let id = TenantId(Uuid::now_v7());
         provision::create_schema(self.store.database(), id).await?;
         let command = TenantCommand::Create {
             slug: new.slug,
@@ -119,7 +131,10 @@ impl TenantAdmin {
         };
         let unit = Unit::of(Command::create(id, command), metadata.clone());
         if let Err(error) = self.store.execute(&Schema::platform(), unit).await {
-            provision::drop_unborn_schema(self.store.database(), id).await?;
+            // Never a tenant's that exists: the same id may have been asked for twice.
+            if self.directory.by_id(id).await?.is_none() {
+                provision::drop_unborn_schema(self.store.database(), id).await?;
+            }
             return Err(error.into());
         }
         Ok(id)

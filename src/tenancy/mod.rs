@@ -6,6 +6,7 @@ pub mod directory;
 pub mod migrate;
 pub mod pool;
 pub mod provision;
+pub mod reseal;
 pub mod tx;
 
 pub use database::Database;

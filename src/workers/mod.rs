@@ -3,6 +3,7 @@
 
 pub mod hold_expiry;
 pub mod idempotency_pruning;
+pub mod keys_reload;
 pub mod mailer;
 pub mod projector;
 pub mod rate_limit_pruning;
@@ -74,6 +75,7 @@ impl Workers {
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
+        tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));
         Self { tasks }
     }
 

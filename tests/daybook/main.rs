@@ -7,6 +7,7 @@
     reason = "all of this is test code, also the helpers outside of #[test] functions, which clippy.toml allows; seeds are printed, so that a failure can be repeated"
 )]
 
+mod accounts;
 mod bad_input;
 mod batching;
 mod bookings;
@@ -19,6 +20,7 @@ mod golden;
 mod history;
 mod http_contract;
 mod isolation;
+mod keys_rotation;
 mod limits;
 mod listing;
 mod mail;

@@ -1,6 +1,8 @@
 //! Signing in and out: access tokens in answers, refresh tokens in a cookie that no script reads.
 
+pub mod ask_reset;
 pub mod change_password;
+pub mod confirm_reset;
 pub mod cookie;
 pub mod end_session;
 pub mod login;
@@ -38,6 +40,10 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(sessions::sessions))
         .routes(routes!(end_session::end_session))
         .routes(routes!(change_password::change_password))
+        .routes(routes!(ask_reset::ask_link))
+        .routes(routes!(ask_reset::ask_code))
+        .routes(routes!(confirm_reset::confirm_link))
+        .routes(routes!(confirm_reset::confirm_code))
 }
 
 /// An access token, and whose it is.

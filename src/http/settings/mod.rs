@@ -2,6 +2,7 @@
 
 pub mod forget_secret;
 pub mod get;
+pub mod set_secret;
 pub mod update;
 
 use daybook_domain::{registry::Registered as _, settings::Settings};
@@ -20,7 +21,7 @@ use crate::{app::AppState, eventstore::Committed};
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(get::get, update::update))
-        .routes(routes!(forget_secret::forget_secret))
+        .routes(routes!(set_secret::set_secret, forget_secret::forget_secret))
 }
 
 /// A tenant's settings.

@@ -1,6 +1,7 @@
 //! Accounts of a tenant's people, for those who manage them.
 
 pub mod activate;
+pub mod create;
 pub mod deactivate;
 pub mod delete;
 pub mod get;
@@ -36,7 +37,7 @@ use crate::{
 /// The routes.
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(list::list))
+        .routes(routes!(list::list, create::create))
         .routes(routes!(get::get, update::update, delete::delete))
         .routes(routes!(activate::activate))
         .routes(routes!(deactivate::deactivate))

@@ -167,6 +167,11 @@ impl TestApp {
         }
     }
 
+    /// Where the server keeps its files.
+    pub fn data_dir(&self) -> &std::path::Path {
+        self._keys_dir.path()
+    }
+
     /// Stops the server as SIGTERM does, and waits for it.
     pub async fn shut_down(mut self) {
         drop(self.shutdown.take());

@@ -193,6 +193,17 @@ impl TestCluster {
     }
 }
 
+impl TestDb {
+    /// All of it, as SQL.
+    pub async fn dump(&self) -> String {
+        let binaries = daybook::embedded_pg::Binaries::find().unwrap();
+        let output =
+            std::process::Command::new(binaries.program("pg_dump")).arg(&self.owner_url).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
 impl Drop for TestDb {
     fn drop(&mut self) {
         // A thread of its own: this may run in a runtime that is about to end. Whatever it does not get to
