@@ -81,6 +81,11 @@ pub enum TenantCommand {
     Activate,
     /// Stop every use of it.
     Deactivate,
+    /// Give it another name.
+    Rename {
+        /// The name.
+        name: String,
+    },
     /// Move it to another plan.
     ChangePlan {
         /// The plan.
@@ -118,6 +123,12 @@ pub enum TenantEvent {
     /// Every use of it was stopped.
     #[serde(rename = "tenant.deactivated")]
     Deactivated,
+    /// It got another name.
+    #[serde(rename = "tenant.renamed")]
+    Renamed {
+        /// The name.
+        name: String,
+    },
     /// It moved to another plan.
     #[serde(rename = "tenant.plan_changed")]
     PlanChanged {
@@ -146,6 +157,7 @@ impl Event for TenantEvent {
         ("tenant.activated", 1),
         ("tenant.deactivated", 1),
         ("tenant.plan_changed", 1),
+        ("tenant.renamed", 1),
         ("tenant.token_issued", 1),
         ("tenant.token_revoked", 1),
     ];
@@ -156,6 +168,7 @@ impl Event for TenantEvent {
             Self::Activated => "tenant.activated",
             Self::Deactivated => "tenant.deactivated",
             Self::PlanChanged { .. } => "tenant.plan_changed",
+            Self::Renamed { .. } => "tenant.renamed",
             Self::TokenIssued { .. } => "tenant.token_issued",
             Self::TokenRevoked { .. } => "tenant.token_revoked",
         }
@@ -192,14 +205,7 @@ impl Decider for Tenant {
                 Err(DomainError::AlreadyExists { what: Self::TYPE.into() })
             }
             TenantCommand::Create { slug, name, plan, temporary, time_zone, currency, region } => {
-                let name = name.trim();
-                if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
-                    return Err(DomainError::field(
-                        "/name",
-                        "invalid_name",
-                        "a name has 1 to 200 characters",
-                    ));
-                }
+                let name = check_name(name)?;
                 check_plan(plan, context)?;
                 Ok(vec![TenantEvent::Created {
                     tenant_id: context.id,
@@ -216,6 +222,14 @@ impl Decider for Tenant {
             TenantCommand::Activate => Ok(vec![TenantEvent::Activated]),
             TenantCommand::Deactivate if !self.active => Ok(Vec::new()),
             TenantCommand::Deactivate => Ok(vec![TenantEvent::Deactivated]),
+            TenantCommand::Rename { name } => {
+                let name = check_name(name)?;
+                Ok(if name == self.name {
+                    Vec::new()
+                } else {
+                    vec![TenantEvent::Renamed { name: name.to_owned() }]
+                })
+            }
             TenantCommand::ChangePlan { plan } => {
                 check_plan(plan, context)?;
                 Ok(if *plan == self.plan {
@@ -245,11 +259,20 @@ impl Decider for Tenant {
             }
             TenantEvent::Activated => self.active = true,
             TenantEvent::Deactivated => self.active = false,
+            TenantEvent::Renamed { name } => self.name.clone_from(name),
             TenantEvent::PlanChanged { plan } => self.plan.clone_from(plan),
             TenantEvent::TokenIssued { token_id, .. } => drop(self.tokens.insert(*token_id, false)),
             TenantEvent::TokenRevoked { token_id } => drop(self.tokens.insert(*token_id, true)),
         }
     }
+}
+
+fn check_name(name: &str) -> Result<&str, DomainError> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err(DomainError::field("/name", "invalid_name", "a name has 1 to 200 characters"));
+    }
+    Ok(name)
 }
 
 fn check_plan(plan: &str, context: &TenantContext) -> Result<(), DomainError> {

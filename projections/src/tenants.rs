@@ -46,6 +46,8 @@ pub struct TenantRow {
 pub struct TenantFilter {
     /// Active ones only, or those that are not; both if not set.
     pub active: Option<bool>,
+    /// Demo tenants only, or the others; both if not set.
+    pub temporary: Option<bool>,
 }
 
 /// One tenant.
@@ -78,10 +80,13 @@ pub async fn list(
         TenantRow,
         "SELECT id, slug, name, plan, active, temporary, time_zone, currency, region, version, position, created_at,
                 updated_at
-         FROM tenants WHERE id > $1 AND ($2::boolean IS NULL OR active = $2) ORDER BY id LIMIT $3",
+         FROM tenants WHERE id > $1 AND ($2::boolean IS NULL OR active = $2)
+           AND ($4::boolean IS NULL OR temporary = $4)
+         ORDER BY id LIMIT $3",
         after.unwrap_or_default(),
         filter.active,
-        limit
+        limit,
+        filter.temporary
     )
     .fetch_all(connection)
     .await

@@ -26,6 +26,10 @@ const fn assigned(resource: Resource, action: Action) -> Requirement {
     Requirement::Tenant(resource, action, Scope::Assigned)
 }
 
+const fn platform(resource: Resource, action: Action) -> Requirement {
+    Requirement::Platform(resource, action)
+}
+
 const fn tenant(resource: Resource, action: Action) -> Requirement {
     Requirement::Tenant(resource, action, Scope::Tenant)
 }
@@ -33,8 +37,8 @@ const fn tenant(resource: Resource, action: Action) -> Requirement {
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
-    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Offerings, Reports, Resources, Roles,
-    Schedules, Secrets, Settings, Users,
+    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Offerings, Plans, PlatformUsers, Reports,
+    Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -126,6 +130,16 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
+    ("GET", "/api/v1/platform/tenants", platform(Tenants, Read)),
+    ("POST", "/api/v1/platform/tenants", platform(Tenants, Create)),
+    ("GET", "/api/v1/platform/tenants/{id}", platform(Tenants, Read)),
+    ("PATCH", "/api/v1/platform/tenants/{id}", platform(Tenants, Update)),
+    ("POST", "/api/v1/platform/tenants/{id}/activate", platform(Tenants, Update)),
+    ("POST", "/api/v1/platform/tenants/{id}/deactivate", platform(Tenants, Update)),
+    ("POST", "/api/v1/platform/tenants/{id}/plan", platform(Tenants, Update)),
+    ("GET", "/api/v1/platform/users", platform(PlatformUsers, Read)),
+    ("POST", "/api/v1/platform/users", platform(PlatformUsers, Create)),
+    ("GET", "/api/v1/platform/plans", platform(Plans, Read)),
 ];
 
 /// What a route requires: by its path template and method; HEAD is answered as GET is.

@@ -1,12 +1,12 @@
 //! `daybook demo`: a server with something in it.
 
-use std::{io::Write, net::SocketAddr};
+use std::{io::Write, net::SocketAddr, path::Path};
 
 use anyhow::Context;
 use clap::Args;
 use daybook_domain::{
     ApiKeyId, BookingId, Currency, CustomerId, DomainError, Money, Nights, OfferingId, ResourceId, Slug,
-    TenantId,
+    TenantId, UserId,
     booking::{BookingCommand, RequestedTime},
     customer::CustomerCommand,
     envelope::Metadata,
@@ -14,18 +14,20 @@ use daybook_domain::{
         CancellationPolicy, DEFAULT_HOLD_MINUTES, OfferingCommand, OfferingMode, OfferingTerms, PolicyTier,
         PricePer,
     },
+    permission::Tier,
     resource::{ResourceCommand, ResourceKind},
     tenant::TenantCommand,
     text::{Email, Name, Phone},
+    user::UserCommand,
 };
 use daybook_projections::{Schema, api_keys};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use super::{Mode, Runtime, runtime::cli_metadata, say, serve};
+use super::{Mode, Runtime, runtime::cli_metadata, say, serve, user};
 use crate::{
     config::Settings,
-    eventstore::{Command, EventStore, IdempotencyKey, StoreError, Unit},
+    eventstore::{Attached, Command, EventStore, IdempotencyKey, StoreError, Unit},
     import::{self, ImportOptions, PoolSizing},
     tenancy::{Access, TenantInfo, TenantTx, admin::NewTenant},
 };
@@ -34,6 +36,10 @@ use crate::{
 const HOTEL_BOOKINGS: &[u8] = include_bytes!("../../demo/hotel_bookings_july_2016.csv.gz");
 
 /// Ids of what the demo makes are derived from this, so that a second start finds them again.
+/// The owner of each sample tenant.
+const OWNER: &str = "owner@daybook.example";
+/// The demo's superuser.
+const SUPERUSER: &str = "root@daybook.example";
 /// What the demo's own API keys are called.
 const DEMO_KEY: &str = "demo";
 const NAMESPACE: Uuid = Uuid::from_u128(0x0192_4d0d_6c1b_7f4a_9a62_d0e5_dab0_0c01);
@@ -82,9 +88,38 @@ pub async fn run(settings: Settings, _args: DemoArgs) -> anyhow::Result<()> {
         } else {
             fill_camping(&runtime.store, &schema, sample.slug).await?;
         }
-        logins.push((tenant, renew_token(&runtime, sample).await?));
+        let key = renew_token(&runtime, sample).await?;
+        let password = sign_in_anew(&runtime, &schema, OWNER, Tier::TenantOwner).await?;
+        logins.push(Login { tenant, key, password });
     }
-    serve::serve(runtime, |address| print_tour(address, &logins)).await
+    let mail = runtime.settings.mail_dir();
+    let superuser = sign_in_anew(&runtime, &Schema::platform(), SUPERUSER, Tier::Superuser).await?;
+    serve::serve(runtime, |address| print_tour(address, &logins, &superuser, &mail)).await
+}
+
+/// What is printed of a tenant: how to get into it.
+struct Login {
+    tenant: TenantInfo,
+    key: String,
+    password: String,
+}
+
+/// An account of this address with a new password: only hashes are kept, so each start sets another one.
+async fn sign_in_anew(runtime: &Runtime, schema: &Schema, email: &str, tier: Tier) -> anyhow::Result<String> {
+    let password = crate::random::token("")?.expose_secret()[..16].to_owned();
+    let hash = user::hasher(runtime)?.hash(password.as_str().into()).await?;
+    match user::lookup(runtime, schema, email).await? {
+        None => {
+            user::register(runtime, schema, email, None, tier, hash, "demo").await?;
+        }
+        Some(row) => {
+            let user = UserId(row.id);
+            let unit = Unit::of(Command::to(user, UserCommand::SetPassword), cli_metadata("demo"))
+                .attach(Attached::Password { user, hash });
+            runtime.store.execute(schema, unit).await?;
+        }
+    }
+    Ok(password)
 }
 
 async fn find_or_create(runtime: &Runtime, sample: &Sample) -> anyhow::Result<TenantInfo> {
@@ -247,18 +282,25 @@ impl Seed<'_> {
     }
 }
 
-fn print_tour(address: SocketAddr, logins: &[(TenantInfo, String)]) {
+fn print_tour(address: SocketAddr, logins: &[Login], superuser: &str, mail: &Path) {
     say(format_args!("\nDaybook is listening on http://{address}\n"));
-    for (tenant, token) in logins {
-        say(format_args!("  {:<13} {:<14} token {token}", tenant.slug, tenant.name));
+    for Login { tenant, key, password } in logins {
+        say(format_args!(
+            "  {:<13} {:<14} {OWNER} {password}\n  {:<28} key {key}",
+            tenant.slug, tenant.name, ""
+        ));
     }
-    let Some((_, hotel)) = logins.last() else { return };
-    let Some((_, camping)) = logins.get(1) else { return };
+    say(format_args!("  {:<13} {:<14} {SUPERUSER} {superuser}", "(platform)", ""));
+    let Some(Login { key: hotel, .. }) = logins.last() else { return };
+    let Some(Login { key: camping, password, .. }) = logins.get(1) else { return };
     say(format_args!(
         "\nTry:\n\
          \x20 curl -s 'http://{address}/api/v1/calendar?from=2016-07-01&to=2016-07-08' -H 'Authorization: Bearer {hotel}'\n\
          \x20 curl -s 'http://{address}/api/v1/bookings?limit=2' -H 'Authorization: Bearer {camping}'\n\
          \x20 curl -s 'http://{address}/api/v1/audit/events?limit=2' -H 'Authorization: Bearer {camping}'\n\
-         The API is described at http://{address}/api/schema/ — stop with Ctrl-C.\n"
+         \x20 curl -s http://{address}/api/v1/auth/login -H 'X-Tenant-Slug: demo-camping' -H 'Content-Type: application/json' \\\n\
+         \x20   -d '{{\"email\":\"{OWNER}\",\"password\":\"{password}\"}}'\n\
+         Mail goes to {}. The API is described at http://{address}/api/docs/ — stop with Ctrl-C.\n",
+        mail.display()
     ));
 }

@@ -8,6 +8,7 @@ mod projections;
 mod runtime;
 mod serve;
 mod tenant;
+mod user;
 
 use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -49,6 +50,9 @@ enum Command {
     /// Create, list and switch tenants, issue and revoke their tokens.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Make accounts, change what they are, set and import passwords.
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Make, rotate and show the keys that the database is sealed with.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -91,6 +95,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(settings, args).await,
         Command::Migrate(args) => migrate::run(settings, args).await,
         Command::Tenant(command) => tenant::run(settings, command).await,
+        Command::User(command) => user::run(settings, command).await,
         Command::Keys(command) => keys::run(settings, command).await,
         Command::Import(command) => import::run(settings, command).await,
         Command::Projections(command) => projections::run(settings, command).await,

@@ -131,6 +131,54 @@ impl Anonymous {
     }
 }
 
+/// A command of one of the platform's own people, to the platform's log.
+#[derive(Clone, Debug)]
+pub struct PlatformCommand {
+    /// Who.
+    pub principal: Arc<Principal>,
+    /// The version they saw.
+    pub if_match: IfMatch,
+    metadata: Metadata,
+    key: Option<ScopedKey>,
+}
+
+impl FromRequestParts<AppState> for PlatformCommand {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
+        let SignedIn(principal) = SignedIn::from_request_parts(parts, state).await?;
+        if principal.tenant.is_some() {
+            return Err(Problem::new(Code::Forbidden, "This is for accounts of the platform."));
+        }
+        let client = Anonymous::from_request_parts(parts, state).await?;
+        let role = Some(principal.tier.as_str().to_owned());
+        let metadata = Metadata { role, ..client.metadata_of(principal.actor()) };
+        let headers = &parts.headers;
+        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &principal.actor())?;
+        Ok(Self { principal, if_match: IfMatch::parse(headers)?, metadata, key })
+    }
+}
+
+impl PlatformCommand {
+    /// The metadata of commands whose answer cannot be made again, and which therefore have no idempotency key.
+    ///
+    /// # Errors
+    /// `validation_failed` at `/reason` when it is too long or not text.
+    pub fn metadata(self, reason: Option<String>) -> Result<Metadata> {
+        Ok(Metadata { reason: checked_reason(reason)?, ..self.metadata })
+    }
+
+    /// The commands as one unit.
+    ///
+    /// # Errors
+    /// `validation_failed` at `/reason` when it is too long or not text.
+    pub fn unit(self, commands: Vec<Command>, reason: Option<String>, hash: [u8; 32]) -> Result<Unit> {
+        let metadata = Metadata { reason: checked_reason(reason)?, ..self.metadata };
+        let idempotency = self.key.map(|key| key.bind(hash));
+        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new() })
+    }
+}
+
 /// A signed-in user's command to their own account.
 #[derive(Clone, Debug)]
 pub struct OwnCommand {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     problem::{Problem, Result},
-    query::Params,
+    query::{FromParams, Params},
 };
 use crate::keys::Keys;
 
@@ -107,6 +107,12 @@ impl<T, E> Listing<Result<T, E>> {
     pub fn transpose(self) -> Result<Listing<T>, E> {
         let items = self.items.into_iter().collect::<Result<_, E>>()?;
         Ok(Listing { items, next_cursor: self.next_cursor })
+    }
+}
+
+impl FromParams for Page {
+    fn from_params(params: &mut Params<'_>) -> Result<Self> {
+        Self::take(params)
     }
 }
 

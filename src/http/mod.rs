@@ -37,6 +37,7 @@ pub mod me;
 pub mod offerings;
 pub mod ops;
 pub mod permissions;
+pub mod platform;
 pub mod reports;
 pub mod resources;
 pub mod roles;
@@ -68,6 +69,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(audit::routes())
         .merge(auth::routes())
         .merge(me::routes())
+        .merge(platform::routes())
         .merge(users::routes())
         .merge(invitations::routes())
         .merge(signup::routes())

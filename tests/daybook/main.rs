@@ -26,6 +26,7 @@ mod listing;
 mod mail;
 mod ordering;
 mod permissions;
+mod platform;
 mod pool;
 mod postgres_es;
 mod projections;

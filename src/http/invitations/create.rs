@@ -1,32 +1,23 @@
 //! `POST /invitations`
 
-use std::time::Duration;
-
 use axum::{extract::State, response::Response};
 use daybook_domain::{UserId, user::UserCommand};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::InvitationLink;
 use crate::{
     app::AppState,
-    auth::link::{self, Purpose},
     eventstore::Command,
     http::{
-        auth::chrono,
         context::CommandContext,
         json::Json,
         letters,
-        problem::{Problem, ProblemBody, Result},
+        problem::{ProblemBody, Result},
         respond,
         users::{RoleChoice, UserBody, create::NewAccount},
     },
-    mail::templates,
 };
-
-/// How long an invitation can be accepted.
-const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 /// Who is invited, and what they will be.
 #[derive(Deserialize, ToSchema)]
@@ -67,13 +58,8 @@ pub async fn create(
     let new = NewAccount::parse(&value.email, &value.name, choice, value.modules, value.customer_id)?;
     let tenant = context.call.caller.tenant;
     let user = UserId(Uuid::now_v7());
-    let until = crate::clock::now() + chrono(LIFETIME);
-    let token =
-        link::sign(state.store().keys(), Purpose::Invitation, &InvitationLink { tenant, user }, until)
-            .map_err(Problem::internal)?;
     let house = letters::house(&state, Some(tenant)).await?;
-    let link = letters::link(&state, "invitation", &token);
-    let letter = templates::invitation(letters::to(new.email.clone(), Some(user)), &house, &link, LIFETIME);
+    let (letter, until) = super::letter(&state, tenant, user, new.email.clone(), &house)?;
     let command = UserCommand::Invite {
         email: new.email,
         name: new.name,
@@ -84,9 +70,7 @@ pub async fn create(
         by: context.call.caller.principal.by(),
     };
     let schema = context.call.schema.clone();
-    let unit = context
-        .unit(vec![Command::create(user, command)], value.reason, hash)?
-        .attach(letters::attach(&state, Some(tenant), letter)?);
+    let unit = context.unit(vec![Command::create(user, command)], value.reason, hash)?.attach(letter);
     let committed = state.store().execute(&schema, unit).await?;
     state.mailer().wake(&schema);
     respond::created(&committed, "users", &UserBody::of(&committed)?)
