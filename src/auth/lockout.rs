@@ -89,6 +89,22 @@ impl Attempt {
 
 const ATTEMPTED: &str = "count a sign-in";
 
+/// Forgets failures that no longer count.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn prune(database: &Database) -> Result<(), TenancyError> {
+    let mut tx = TenantTx::begin(database.app(), &Schema::platform(), Access::Write).await?;
+    sqlx::query(
+        "DELETE FROM daybook_platform.login_failures WHERE since < now() - make_interval(mins => $1)",
+    )
+    .bind(MINUTES)
+    .execute(&mut *tx)
+    .await
+    .map_err(TenancyError::db("forget old failures"))?;
+    tx.commit().await
+}
+
 async fn count(tx: &mut TenantTx<'_>, key: &[u8; 32], most: i32) -> Result<Result<(), Locked>, TenancyError> {
     let counted: Option<i32> = sqlx::query_scalar(
         "INSERT INTO daybook_platform.login_failures AS f (key, failures) VALUES ($1, 1)

@@ -11,7 +11,7 @@ use crate::{
     eventstore::StoreSettings,
     tenancy::migrate,
     tls,
-    workers::{self, Workers, mailer},
+    workers::{self, Workers},
 };
 
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -35,18 +35,17 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
         let guard = runtime.host.guard.clone();
         async move { guard.supervise().await }
     });
-    let workers =
+    let mut workers =
         Workers::start(&runtime.store, &runtime.directory, workers_settings(&runtime.settings), &stop);
     let state = AppState::new(runtime.store.clone(), runtime.directory.clone(), &runtime.settings)?;
     let mail = state.mail_worker().context("set up how mail is sent")?;
-    let mail = tokio::spawn(mailer::run(mail, stop.clone()));
+    workers.start_mailer(mail, &stop);
     ready(address);
     tracing::info!(%address, "serving");
     crate::serve::serve(listener, state, shutdown_signal()).await?;
     tracing::info!("stopping");
     stop.cancel();
     workers.join().await;
-    mail.await.context("send what mail is left")?;
     supervisor.abort();
     runtime.close().await
 }

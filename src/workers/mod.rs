@@ -1,6 +1,7 @@
 //! Background work of a node. Every worker goes over the active tenants only, is safe to run on many nodes at once,
 //! and can be stopped at any time: what it had not committed is done again.
 
+pub mod credential_pruning;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
@@ -74,6 +75,12 @@ impl Workers {
         tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(credential_pruning::run(
+            store.clone(),
+            directory.clone(),
+            settings.clone(),
+            stop.clone(),
+        ));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));
         Self { tasks }

@@ -1,10 +1,11 @@
 //! Signing in and out: tokens, their replacement, their theft, and what ends them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daybook::{
     auth::access_token::{self, AccessClaims},
     config::SettingsPatch,
+    workers::credential_pruning,
 };
 use daybook_domain::{permission::Tier, tenant::TenantCommand};
 use futures_util::future::join_all;
@@ -368,5 +369,53 @@ async fn sign_ins_of_one_address_are_limited_over_all_nodes() {
     let refused = tries.into_iter().find(|answer| answer.status == 429).unwrap();
     assert_eq!(refused.header("ratelimit-policy"), Some("\"login\";q=10;w=60"));
     app.login(Some(&tenant), "ada@example.org", PASSWORD).await.expect_problem(429, "rate_limited");
+    app.shut_down().await;
+}
+
+/// The medians of both, taken in turn, are alike: half as long would tell that nothing was hashed.
+#[tokio::test]
+async fn a_known_account_takes_as_long_as_an_unknown_one() {
+    let app = start().await;
+    let tenant = business(&app, "camp").await;
+    let mut times = [Vec::new(), Vec::new()];
+    for n in 0..15 {
+        let known = format!("ada{n}@example.org");
+        app.account(Some(&tenant), &known, Tier::TenantStaff, None).await;
+        // Hashed as strongly as today's are.
+        app.login(Some(&tenant), &known, PASSWORD).await.expect(200);
+        for (at, email) in [(0, known), (1, format!("nobody{n}@example.org"))] {
+            let begin = Instant::now();
+            app.login(Some(&tenant), &email, "wrong-password").await.expect(401);
+            times[at].push(begin.elapsed());
+        }
+    }
+    let [known, unknown] = times.map(|mut times| {
+        times.sort();
+        times[times.len() / 2].as_secs_f64()
+    });
+    assert!((0.5..2.0).contains(&(known / unknown)), "{known} {unknown}");
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn credentials_that_are_over_are_deleted() {
+    let app = start().await;
+    let tenant = app.tenant("camp").await;
+    let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
+    let live = refresh_cookie(&app.refresh(&ada.refresh).await.expect(200)).unwrap();
+    let owner = app.store.database().owner();
+    let run = async |sql: &str| sqlx::query(&tenant.schema().sql(sql)).execute(owner).await.unwrap();
+    let count = async || -> i64 {
+        let sql = tenant.schema().sql("SELECT count(*) FROM {s}.refresh_tokens");
+        sqlx::query_scalar(&sql).fetch_one(owner).await.unwrap()
+    };
+    run("UPDATE {s}.refresh_tokens SET issued_at = now() - interval '2 days'").await;
+    credential_pruning::prune(&app.store, &tenant.schema()).await.unwrap();
+    assert_eq!(count().await, 2, "while their session lives, also used ones tell a thief");
+    run("UPDATE {s}.refresh_tokens SET expires_at = now() - interval '1 second' WHERE used_at IS NOT NULL")
+        .await;
+    credential_pruning::prune(&app.store, &tenant.schema()).await.unwrap();
+    assert_eq!(count().await, 1);
+    app.refresh(&live).await.expect(200);
     app.shut_down().await;
 }

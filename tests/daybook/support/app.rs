@@ -14,7 +14,7 @@ use daybook::{
         database::PoolSettings,
         migrate,
     },
-    workers::{WorkerSettings, Workers, mailer},
+    workers::{WorkerSettings, Workers},
 };
 use daybook_domain::{Currency, Slug, TenantId, envelope::Metadata};
 use reqwest::{Method, StatusCode};
@@ -138,9 +138,9 @@ impl TestApp {
             hold_sweep: Duration::from_millis(200),
             ..WorkerSettings::default()
         };
-        let workers = Workers::start(&store, &directory, worker_settings, &stop);
+        let mut workers = Workers::start(&store, &directory, worker_settings, &stop);
         let state = AppState::new(store.clone(), directory.clone(), &settings).unwrap();
-        let mail = tokio::spawn(mailer::run(state.mail_worker().unwrap(), stop.clone()));
+        workers.start_mailer(state.mail_worker().unwrap(), &stop);
         let (shutdown, signal) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let (stop, state) = (stop.clone(), state.clone());
@@ -148,7 +148,6 @@ impl TestApp {
                 daybook::serve::serve(listener, state, async { drop(signal.await) }).await.unwrap();
                 stop.cancel();
                 workers.join().await;
-                mail.await.unwrap();
             }
         });
         Self {
