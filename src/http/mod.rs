@@ -31,6 +31,7 @@ pub mod availability;
 pub mod bookings;
 pub mod calendar;
 pub mod customers;
+pub mod domains;
 pub mod me;
 pub mod offerings;
 pub mod ops;
@@ -69,6 +70,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(roles::routes())
         .merge(permissions::routes())
         .merge(api_keys::routes())
+        .merge(domains::routes())
         .merge(settings::routes())
         .merge(ops::routes())
 }

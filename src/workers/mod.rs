@@ -1,6 +1,7 @@
 //! Background work of a node. Every worker goes over the active tenants only, is safe to run on many nodes at once,
 //! and can be stopped at any time: what it had not committed is done again.
 
+pub mod domain_recheck;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod mailer;
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    dns::TxtLookup,
     eventstore::EventStore,
     tenancy::{TenancyError, TenantDirectory},
 };
@@ -38,6 +40,10 @@ pub struct WorkerSettings {
     pub hold_sweep: Duration,
     /// How often idempotency keys and counters of rate limits that ran out are deleted.
     pub pruning: Duration,
+    /// How often the record of each verified domain is looked for.
+    pub domain_recheck: Duration,
+    /// What looks for it.
+    pub txt_lookup: TxtLookup,
 }
 
 impl Default for WorkerSettings {
@@ -51,6 +57,8 @@ impl Default for WorkerSettings {
             lease: Duration::from_secs(5),
             hold_sweep: Duration::from_secs(10),
             pruning: Duration::from_secs(3_600),
+            domain_recheck: Duration::from_secs(86_400),
+            txt_lookup: TxtLookup::new(None),
         }
     }
 }
@@ -72,6 +80,7 @@ impl Workers {
         let mut tasks = JoinSet::new();
         tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(domain_recheck::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         Self { tasks }
