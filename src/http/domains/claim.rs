@@ -79,8 +79,9 @@ pub async fn claim(
     let body = ClaimedBody {
         domain: DomainBody::new(*id, domain),
         record_created: made == Made::Yes,
-        warning: (made == Made::Failed)
-            .then_some("The record could not be made; make it by hand, or claim the host again later."),
+        warning: (made == Made::Failed).then_some(
+            "The record could not be made; make it by hand, or release the domain and claim it again.",
+        ),
     };
     let mut response = respond::json(&body)?;
     *response.status_mut() = StatusCode::CREATED;
