@@ -38,15 +38,19 @@ impl DnsRecords {
     pub fn from_settings(settings: &Settings) -> Self {
         #[cfg(feature = "route53")]
         match (Route53::from_settings(settings), &settings.route53_zone_id) {
-            (Ok(Some(client)), Some(id)) => {
-                return Self { zone: Some(Zone { client, id: id.clone(), name: Default::default() }) };
-            }
+            (Ok(Some(client)), Some(id)) => return Self::route53(client, id.clone()),
             (Ok(_), _) => {}
             (Err(error), _) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "records of domains are not made");
             }
         }
         Self::default()
+    }
+
+    /// In a hosted zone of Route 53.
+    #[cfg(feature = "route53")]
+    pub fn route53(client: Route53, zone_id: String) -> Self {
+        Self { zone: Some(Zone { client, id: zone_id, name: Default::default() }) }
     }
 
     /// Makes the TXT record of a host, if the host is of the zone and of the tenant with this slug.
