@@ -18,6 +18,7 @@ use crate::{
         password::{PasswordError, PasswordHasher, PasswordParams},
     },
     config::Settings,
+    dns::{TxtLookup, records::DnsRecords},
     eventstore::EventStore,
     http::{
         self,
@@ -55,6 +56,8 @@ struct Inner {
     metrics: PrometheusHandle,
     limits: Limits,
     origins: OriginAllowlist,
+    txt_lookup: TxtLookup,
+    dns_records: DnsRecords,
     security_log: SecurityLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
@@ -82,6 +85,8 @@ impl AppState {
             inner: Arc::new(Inner {
                 limits,
                 origins,
+                txt_lookup: TxtLookup::new(settings.dns_server),
+                dns_records: DnsRecords::from_settings(settings),
                 auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
                 store,
                 directory,
@@ -171,6 +176,16 @@ impl AppState {
     /// The web pages that may call.
     pub fn origins(&self) -> &OriginAllowlist {
         &self.inner.origins
+    }
+
+    /// Looks up the records that prove domains.
+    pub fn txt_lookup(&self) -> &TxtLookup {
+        &self.inner.txt_lookup
+    }
+
+    /// Makes the records that prove domains, where they are ours to make.
+    pub fn dns_records(&self) -> &DnsRecords {
+        &self.inner.dns_records
     }
 
     /// The log of what concerns security.

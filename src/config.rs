@@ -241,6 +241,9 @@ settings! {
     mail_dir: PathBuf => Option<PathBuf> = None, "DAYBOOK_MAIL_DIR", Some;
     /// The DNS server that is asked about claimed domains; unset means those of the system.
     dns_server: SocketAddr => Option<SocketAddr> = None, "DAYBOOK_DNS_SERVER", Some;
+    /// How often the record of each verified domain is looked for again.
+    domain_recheck_interval: Span => Duration = Duration::from_secs(86_400), "DAYBOOK_DOMAIN_RECHECK_INTERVAL",
+        |v: Span| v.0;
     /// The Route 53 hosted zone that records of claimed domains are made in (feature `route53`).
     route53_zone_id: String => Option<String> = None, "DAYBOOK_ROUTE53_ZONE_ID", Some;
     /// Another endpoint of Route 53 than AWS's own (feature `route53`).
@@ -335,6 +338,7 @@ impl Settings {
             ("header_timeout", self.header_timeout),
             ("statement_timeout", self.statement_timeout),
             ("hold_sweep_interval", self.hold_sweep_interval),
+            ("domain_recheck_interval", self.domain_recheck_interval),
             ("projection_poll_interval", self.projection_poll_interval),
             ("access_token_lifetime", self.access_token_lifetime),
             ("refresh_token_lifetime", self.refresh_token_lifetime),

@@ -1,5 +1,6 @@
 //! Proof of a domain by DNS: the record its owner publishes, and the look-up that finds it.
 
+pub mod records;
 #[cfg(feature = "route53")]
 pub mod route53;
 

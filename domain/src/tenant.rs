@@ -1,12 +1,19 @@
 //! A tenant, in the platform's log.
 
+mod domains;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use crate::{Currency, Decider, DomainError, Event, TenantId, TokenId, impl_cqrs_aggregate, text::Slug};
+use crate::{
+    Currency, Decider, DomainError, DomainId, Event, Hostname, TenantId, TokenId, impl_cqrs_aggregate,
+    text::Slug,
+};
+
+pub use domains::{Domain, MAX_DOMAINS};
 
 /// The state of a tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +38,9 @@ pub struct Tenant {
     pub region: String,
     /// Its bootstrap tokens, and whether each is revoked.
     pub tokens: BTreeMap<TokenId, bool>,
+    /// The domains it claims, proved or not. Snapshots from before there were any have none.
+    #[serde(default)]
+    pub domains: BTreeMap<DomainId, Domain>,
 }
 
 impl Default for Tenant {
@@ -46,14 +56,18 @@ impl Default for Tenant {
             currency: Currency::EUR,
             region: "eu".into(),
             tokens: BTreeMap::new(),
+            domains: BTreeMap::new(),
         }
     }
 }
 
 impl Tenant {
-    /// No other tenant has its slug.
+    /// No other tenant has its slug, or a domain that it has proved. A mere claim keeps nobody else away: it would let
+    /// anyone hold names that are not theirs.
     pub fn unique_keys(&self) -> Vec<(&'static str, String)> {
-        if self.id.is_some() { vec![("tenant_slug", self.slug.clone())] } else { Vec::new() }
+        let slug = self.id.map(|_| ("tenant_slug", self.slug.clone()));
+        let verified = self.domains.values().filter(|domain| domain.is_verified());
+        slug.into_iter().chain(verified.map(|domain| ("hostname", domain.hostname.to_string()))).collect()
     }
 }
 
@@ -90,6 +104,35 @@ pub enum TenantCommand {
     ChangePlan {
         /// The plan.
         plan: String,
+    },
+    /// Claim a host, which is to be proved by a record in DNS.
+    ClaimDomain {
+        /// The claim's id.
+        domain_id: DomainId,
+        /// The host.
+        hostname: Hostname,
+        /// What the record has to say. It is public: it stands in DNS.
+        token: String,
+    },
+    /// The record of a claim was found: the host is the tenant's, and no other's.
+    VerifyDomain {
+        /// The claim.
+        domain_id: DomainId,
+    },
+    /// The record of a host that was proved is gone.
+    LapseDomain {
+        /// The claim.
+        domain_id: DomainId,
+    },
+    /// Give a claim up.
+    ReleaseDomain {
+        /// The claim.
+        domain_id: DomainId,
+    },
+    /// Make a domain that was proved the one the tenant is first known by.
+    MakePrimaryDomain {
+        /// The claim.
+        domain_id: DomainId,
     },
 }
 
@@ -149,6 +192,44 @@ pub enum TenantEvent {
         /// The token's id.
         token_id: TokenId,
     },
+    /// It claimed a host.
+    #[serde(rename = "tenant.domain_claimed")]
+    DomainClaimed {
+        /// The claim's id.
+        domain_id: DomainId,
+        /// The host.
+        hostname: Hostname,
+        /// What the record in DNS has to say.
+        token: String,
+        /// When.
+        claimed_at: DateTime<Utc>,
+    },
+    /// It proved that a host is its own.
+    #[serde(rename = "tenant.domain_verified")]
+    DomainVerified {
+        /// The claim.
+        domain_id: DomainId,
+        /// When.
+        verified_at: DateTime<Utc>,
+    },
+    /// The proof of a host is gone.
+    #[serde(rename = "tenant.domain_lapsed")]
+    DomainLapsed {
+        /// The claim.
+        domain_id: DomainId,
+    },
+    /// It gave a claim up.
+    #[serde(rename = "tenant.domain_released")]
+    DomainReleased {
+        /// The claim.
+        domain_id: DomainId,
+    },
+    /// It is first known by this domain.
+    #[serde(rename = "tenant.domain_made_primary")]
+    DomainMadePrimary {
+        /// The claim.
+        domain_id: DomainId,
+    },
 }
 
 impl Event for TenantEvent {
@@ -160,6 +241,11 @@ impl Event for TenantEvent {
         ("tenant.renamed", 1),
         ("tenant.token_issued", 1),
         ("tenant.token_revoked", 1),
+        ("tenant.domain_claimed", 1),
+        ("tenant.domain_verified", 1),
+        ("tenant.domain_lapsed", 1),
+        ("tenant.domain_released", 1),
+        ("tenant.domain_made_primary", 1),
     ];
 
     fn type_name(&self) -> &'static str {
@@ -171,6 +257,11 @@ impl Event for TenantEvent {
             Self::Renamed { .. } => "tenant.renamed",
             Self::TokenIssued { .. } => "tenant.token_issued",
             Self::TokenRevoked { .. } => "tenant.token_revoked",
+            Self::DomainClaimed { .. } => "tenant.domain_claimed",
+            Self::DomainVerified { .. } => "tenant.domain_verified",
+            Self::DomainLapsed { .. } => "tenant.domain_lapsed",
+            Self::DomainReleased { .. } => "tenant.domain_released",
+            Self::DomainMadePrimary { .. } => "tenant.domain_made_primary",
         }
     }
 }
@@ -238,6 +329,13 @@ impl Decider for Tenant {
                     vec![TenantEvent::PlanChanged { plan: plan.clone() }]
                 })
             }
+            TenantCommand::ClaimDomain { domain_id, hostname, token } => {
+                self.claim_domain(*domain_id, hostname, token, context.now)
+            }
+            TenantCommand::VerifyDomain { domain_id } => self.verify_domain(*domain_id, context.now),
+            TenantCommand::LapseDomain { domain_id } => self.lapse_domain(*domain_id),
+            TenantCommand::ReleaseDomain { domain_id } => self.release_domain(*domain_id),
+            TenantCommand::MakePrimaryDomain { domain_id } => self.make_primary_domain(*domain_id),
         }
     }
 
@@ -255,6 +353,7 @@ impl Decider for Tenant {
                     currency: *currency,
                     region: region.clone(),
                     tokens: BTreeMap::new(),
+                    domains: BTreeMap::new(),
                 };
             }
             TenantEvent::Activated => self.active = true,
@@ -263,6 +362,27 @@ impl Decider for Tenant {
             TenantEvent::PlanChanged { plan } => self.plan.clone_from(plan),
             TenantEvent::TokenIssued { token_id, .. } => drop(self.tokens.insert(*token_id, false)),
             TenantEvent::TokenRevoked { token_id } => drop(self.tokens.insert(*token_id, true)),
+            TenantEvent::DomainClaimed { domain_id, hostname, token, claimed_at } => {
+                let domain = Domain::claimed(hostname.clone(), token.clone(), *claimed_at);
+                self.domains.insert(*domain_id, domain);
+            }
+            TenantEvent::DomainVerified { domain_id, verified_at } => {
+                if let Some(domain) = self.domains.get_mut(domain_id) {
+                    domain.verified_at = Some(*verified_at);
+                }
+            }
+            TenantEvent::DomainLapsed { domain_id } => {
+                if let Some(domain) = self.domains.get_mut(domain_id) {
+                    domain.verified_at = None;
+                    domain.primary = false;
+                }
+            }
+            TenantEvent::DomainReleased { domain_id } => drop(self.domains.remove(domain_id)),
+            TenantEvent::DomainMadePrimary { domain_id } => {
+                for (id, domain) in &mut self.domains {
+                    domain.primary = id == domain_id;
+                }
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, bookings, customers, offerings, resources, roles, schedules, settings,
-    tenants, users,
+    Combined, Schema, api_keys, bookings, customers, domains, offerings, resources, roles, schedules,
+    settings, tenants, users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -29,7 +29,8 @@ pub const TENANT_TABLES: &[&str] = &[
     "settings",
 ];
 /// The inline read models of the platform's schema.
-pub const PLATFORM_TABLES: &[&str] = &["tenants", "users", "user_sessions"];
+pub const PLATFORM_TABLES: &[&str] =
+    &["tenants", "domain_claims", "tenant_domains", "users", "user_sessions"];
 
 /// An aggregate as a batch left it.
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +167,7 @@ async fn write<'a>(
     }
     if !rows.tenants.is_empty() {
         tenants::write(connection, schema, &rows.tenants).await?;
+        domains::write(connection, schema, &rows.tenants).await?;
     }
     if !rows.resources.is_empty() {
         resources::write(connection, schema, &rows.resources).await?;

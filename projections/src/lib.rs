@@ -16,6 +16,7 @@ pub mod calendar;
 pub mod claims;
 pub mod combined;
 pub mod customers;
+pub mod domains;
 pub mod inline;
 pub mod log;
 pub mod offerings;

@@ -37,8 +37,8 @@ const fn tenant(resource: Resource, action: Action) -> Requirement {
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
-    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Offerings, Plans, PlatformUsers, Reports,
-    Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
+    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Offerings, Plans, PlatformUsers,
+    Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -87,6 +87,11 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/api-keys", tenant(ApiKeys, Read)),
     ("POST", "/api/v1/api-keys", tenant(ApiKeys, Create)),
     ("DELETE", "/api/v1/api-keys/{id}", tenant(ApiKeys, Delete)),
+    ("GET", "/api/v1/domains", tenant(Domains, Read)),
+    ("POST", "/api/v1/domains", tenant(Domains, Create)),
+    ("POST", "/api/v1/domains/{id}/verify", tenant(Domains, Update)),
+    ("POST", "/api/v1/domains/{id}/primary", tenant(Domains, Update)),
+    ("DELETE", "/api/v1/domains/{id}", tenant(Domains, Delete)),
     ("GET", "/api/v1/settings", tenant(Settings, Read)),
     ("PATCH", "/api/v1/settings", tenant(Settings, Update)),
     ("DELETE", "/api/v1/secrets/{name}", tenant(Secrets, Delete)),

@@ -8,6 +8,7 @@ use super::{Mode, Runtime, say};
 use crate::{
     app::AppState,
     config::Settings,
+    dns::TxtLookup,
     eventstore::StoreSettings,
     tenancy::migrate,
     tls,
@@ -54,6 +55,8 @@ fn workers_settings(settings: &Settings) -> workers::WorkerSettings {
     workers::WorkerSettings {
         projection_poll: settings.projection_poll_interval,
         hold_sweep: settings.hold_sweep_interval,
+        domain_recheck: settings.domain_recheck_interval,
+        txt_lookup: TxtLookup::new(settings.dns_server),
         ..workers::WorkerSettings::default()
     }
 }

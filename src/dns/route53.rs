@@ -94,6 +94,20 @@ impl Route53 {
         Self { client: Client::from_conf(config.build()) }
     }
 
+    /// The name of a hosted zone, with the dot at its end.
+    ///
+    /// # Errors
+    /// When Route 53 refuses or is not reached.
+    pub async fn zone_name(&self, zone_id: &str) -> Result<String, Route53Error> {
+        match self.client.get_hosted_zone().id(zone_id).send().await {
+            Ok(found) => found.hosted_zone.map(|zone| zone.name).ok_or(Route53Error::Unavailable),
+            Err(SdkError::ServiceError(refused)) => {
+                Err(Route53Error::Refused(refused.err().code().unwrap_or("unknown").to_owned()))
+            }
+            Err(_) => Err(Route53Error::Unavailable),
+        }
+    }
+
     /// Makes a TXT record in a hosted zone, in place of what the name had.
     ///
     /// # Errors

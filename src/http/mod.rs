@@ -32,6 +32,7 @@ pub mod availability;
 pub mod bookings;
 pub mod calendar;
 pub mod customers;
+pub mod domains;
 pub mod invitations;
 pub mod me;
 pub mod offerings;
@@ -76,6 +77,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(roles::routes())
         .merge(permissions::routes())
         .merge(api_keys::routes())
+        .merge(domains::routes())
         .merge(settings::routes())
         .merge(ops::routes())
 }

@@ -3,7 +3,7 @@
 use daybook_projections::Schema;
 use tokio_util::sync::CancellationToken;
 
-use super::{WorkerSettings, rounds};
+use super::{WorkerSettings, rounds, wait};
 use crate::{
     eventstore::{EventStore, StoreError},
     tenancy::{Access, TenantDirectory, TenantTx},
@@ -19,11 +19,23 @@ pub async fn run(
     settings: WorkerSettings,
     stop: CancellationToken,
 ) {
-    rounds("idempotency-pruning", &directory, settings.pruning, &stop, |schema| {
+    let tenants = rounds("idempotency-pruning", &directory, settings.pruning, &stop, |schema| {
         let (store, stop) = (store.clone(), stop.clone());
         async move { prune(&store, &schema, &stop).await.map(drop) }
-    })
-    .await;
+    });
+    // Tenants' commands to the platform's log leave keys there too.
+    let platform = async {
+        while !wait(settings.pruning, &stop).await {
+            if let Err(error) = prune(&store, &Schema::platform(), &stop).await {
+                tracing::warn!(
+                    worker = "idempotency-pruning",
+                    error = &error as &dyn std::error::Error,
+                    "failed"
+                );
+            }
+        }
+    };
+    tokio::join!(tenants, platform);
 }
 
 /// Deletes the keys of a log that have run out; answers how many.

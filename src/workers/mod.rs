@@ -2,6 +2,7 @@
 //! and can be stopped at any time: what it had not committed is done again.
 
 pub mod credential_pruning;
+pub mod domain_recheck;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    dns::TxtLookup,
     eventstore::EventStore,
     tenancy::{TenancyError, TenantDirectory},
 };
@@ -40,6 +42,10 @@ pub struct WorkerSettings {
     pub hold_sweep: Duration,
     /// How often idempotency keys and counters of rate limits that ran out are deleted.
     pub pruning: Duration,
+    /// How often the record of each verified domain is looked for.
+    pub domain_recheck: Duration,
+    /// What looks for it.
+    pub txt_lookup: TxtLookup,
 }
 
 impl Default for WorkerSettings {
@@ -53,6 +59,8 @@ impl Default for WorkerSettings {
             lease: Duration::from_secs(5),
             hold_sweep: Duration::from_secs(10),
             pruning: Duration::from_secs(3_600),
+            domain_recheck: Duration::from_secs(86_400),
+            txt_lookup: TxtLookup::new(None),
         }
     }
 }
@@ -74,6 +82,7 @@ impl Workers {
         let mut tasks = JoinSet::new();
         tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(domain_recheck::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(credential_pruning::run(
             store.clone(),

@@ -14,6 +14,7 @@ mod bookings;
 mod cli;
 mod crashes;
 mod dns;
+mod domains;
 mod edge;
 mod embedded_pg;
 mod golden;

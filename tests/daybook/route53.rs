@@ -1,6 +1,10 @@
 //! The record of a claimed domain, against an endpoint that stands in for Route 53.
 
-use daybook::dns::route53::{Route53, Route53Error};
+use daybook::dns::{
+    hostname,
+    records::{DnsRecords, Made},
+    route53::{Route53, Route53Error},
+};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
@@ -13,6 +17,10 @@ const DONE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 const REFUSED: &str = r#"<?xml version="1.0"?>
 <ErrorResponse xmlns="https://route53.amazonaws.com/doc/2013-04-01/"><Error><Type>Sender</Type>
 <Code>NoSuchHostedZone</Code><Message>No hosted zone found with ID: ZX</Message></Error><RequestId>r</RequestId></ErrorResponse>"#;
+
+const ZONE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<GetHostedZoneResponse xmlns="https://route53.amazonaws.com/doc/2013-04-01/"><HostedZone><Id>/hostedzone/Z1</Id>
+<Name>daybook.example.</Name><CallerReference>c</CallerReference></HostedZone></GetHostedZoneResponse>"#;
 
 struct Request {
     line: String,
@@ -29,30 +37,40 @@ impl Request {
 
 /// Answers one request, and gives it back.
 async fn endpoint(status: &'static str, answer: &'static str) -> (String, JoinHandle<Request>) {
+    let (url, task) = endpoint_of(vec![(status, answer)]).await;
+    (url, tokio::spawn(async move { task.await.unwrap().remove(0) }))
+}
+
+/// Answers as many requests as there are answers, a connection each, and gives them back.
+async fn endpoint_of(answers: Vec<(&'static str, &'static str)>) -> (String, JoinHandle<Vec<Request>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let task = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        stream.read_line(&mut line).await.unwrap();
-        let mut request =
-            Request { line: line.trim_end().to_owned(), headers: Vec::new(), body: String::new() };
-        loop {
+        let mut requests = Vec::new();
+        for (status, answer) in answers {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
             let mut line = String::new();
             stream.read_line(&mut line).await.unwrap();
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            request.headers.push((name.to_owned(), value.to_owned()));
+            let mut request =
+                Request { line: line.trim_end().to_owned(), headers: Vec::new(), body: String::new() };
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).await.unwrap();
+                let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+                request.headers.push((name.to_owned(), value.to_owned()));
+            }
+            let mut body = vec![0; request.header("content-length").parse().unwrap_or(0)];
+            stream.read_exact(&mut body).await.unwrap();
+            request.body = String::from_utf8(body).unwrap();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/xml\r\ncontent-length: {}\r\n\r\n",
+                answer.len()
+            );
+            stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
+            requests.push(request);
         }
-        let mut body = vec![0; request.header("content-length").parse().unwrap()];
-        stream.read_exact(&mut body).await.unwrap();
-        request.body = String::from_utf8(body).unwrap();
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: text/xml\r\ncontent-length: {}\r\n\r\n",
-            answer.len()
-        );
-        stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
-        request
+        requests
     });
     (url, task)
 }
@@ -104,4 +122,23 @@ async fn a_refusal_says_its_code_and_silence_is_not_one() {
     drop(listener);
     let error = client(&nobody).upsert_txt("ZX", "a.example", "v").await.unwrap_err();
     assert!(matches!(error, Route53Error::Unavailable), "{error:?}");
+}
+
+#[tokio::test]
+async fn records_are_made_for_names_of_the_tenants_own_in_the_zone() {
+    let answers = vec![("200 OK", ZONE), ("200 OK", DONE), ("404 Not Found", REFUSED)];
+    let (url, task) = endpoint_of(answers).await;
+    let records = DnsRecords::route53(client(&url), "Z1".to_owned());
+    let make =
+        async |host: &str| records.make("camp", &hostname(host).unwrap(), "daybook-verification=a").await;
+    for foreign in
+        ["camp.elsewhere.example", "daybook.example", "www.daybook.example", "hotel.daybook.example"]
+    {
+        assert_eq!(make(foreign).await, Made::NotOurs, "{foreign}");
+    }
+    assert_eq!(make("book.camp.daybook.example").await, Made::Yes);
+    assert_eq!(make("camp.daybook.example").await, Made::Failed);
+    let requests = task.await.unwrap();
+    assert_eq!(requests[0].line, "GET /2013-04-01/hostedzone/Z1 HTTP/1.1", "the zone is asked for once");
+    assert!(requests[1].body.contains("<Name>_daybook-challenge.book.camp.daybook.example</Name>"));
 }

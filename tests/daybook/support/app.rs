@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use daybook::{
     app::AppState,
     config::{Settings, SettingsPatch},
+    dns::TxtLookup,
     eventstore::{EventStore, StoreSettings},
     keys::Keys,
     tenancy::{
@@ -136,6 +137,8 @@ impl TestApp {
         let worker_settings = WorkerSettings {
             projection_poll: Duration::from_millis(50),
             hold_sweep: Duration::from_millis(200),
+            domain_recheck: settings.domain_recheck_interval,
+            txt_lookup: TxtLookup::new(settings.dns_server),
             ..WorkerSettings::default()
         };
         let mut workers = Workers::start(&store, &directory, worker_settings, &stop);
