@@ -50,6 +50,14 @@ impl Connection {
         Ok(Self { stream, answer: Vec::with_capacity(64 * 1024) })
     }
 
+    /// The value of the cookie that the last answer set.
+    pub fn cookie(&self) -> Option<String> {
+        let end = self.answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&self.answer[..end]).ok()?;
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie:"))?;
+        Some(line.split_once('=')?.1.split(';').next()?.to_owned())
+    }
+
     /// Sends a request and reads the answer whole: its status and body.
     pub async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<(u16, &[u8])> {
         self.stream.write_all(request).await.context("send a request")?;
@@ -86,6 +94,18 @@ fn measure(answer: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
 /// A GET, whole.
 pub fn get(path: &str, token: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes()
+}
+
+/// Writes a POST with a header of its own, whole.
+pub fn post_as(request: &mut Vec<u8>, path: &str, header: &str, body: &str) {
+    let length = body.len();
+    request.extend_from_slice(
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: bench\r\n{header}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+        .as_bytes(),
+    );
 }
 
 /// Writes a POST, whole.

@@ -10,6 +10,7 @@
 //!
 //! Nothing here passes or fails by a time: the table says which targets are met. A refusal by the server does end it.
 
+mod accounts;
 mod baseline;
 mod booking;
 mod client;
@@ -75,6 +76,7 @@ enum Measure {
     Provision,
     Bookings { clients: usize, tenants: usize },
     Reads,
+    Accounts,
     Replay,
     Rebuild,
     Import,
@@ -82,13 +84,14 @@ enum Measure {
 }
 
 /// All of them; those that leave much behind come late.
-const MEASURES: [Measure; 15] = [
+const MEASURES: [Measure; 16] = [
     Measure::Start,
     Measure::Provision,
     Measure::Bookings { clients: 1, tenants: 1 },
     Measure::Bookings { clients: 8, tenants: 1 },
     Measure::Bookings { clients: 32, tenants: 1 },
     Measure::Reads,
+    Measure::Accounts,
     Measure::Replay,
     Measure::Rebuild,
     Measure::Bookings { clients: 1, tenants: 20 },
@@ -107,6 +110,7 @@ impl Measure {
             Self::Provision => "provision".to_owned(),
             Self::Bookings { clients, tenants } => format!("bookings {clients}x{tenants}"),
             Self::Reads => "reads".to_owned(),
+            Self::Accounts => "accounts".to_owned(),
             Self::Replay => "replay".to_owned(),
             Self::Rebuild => "rebuild".to_owned(),
             Self::Import => "import".to_owned(),
@@ -132,6 +136,7 @@ impl Measure {
             Self::Provision => operations::provision(bench).await,
             Self::Bookings { clients, tenants } => writes::bookings(bench, clients, tenants).await,
             Self::Reads => reads::reads(bench).await,
+            Self::Accounts => accounts::accounts(bench).await,
             Self::Replay => operations::replay(bench).await,
             Self::Rebuild => operations::rebuild(bench).await,
             Self::Import => operations::import(bench).await,

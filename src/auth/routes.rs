@@ -64,6 +64,7 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("POST", "/api/v1/invitations", tenant(Users, Create)),
     ("DELETE", "/api/v1/invitations/{id}", tenant(Users, Delete)),
     ("PUT", "/api/v1/secrets/{name}", tenant(Secrets, Update)),
+    ("GET", "/api/v1/auth/check", SignedIn),
     ("GET", "/api/v1/auth/sessions", SignedIn),
     ("DELETE", "/api/v1/auth/sessions/{id}", SignedIn),
     ("POST", "/api/v1/auth/password/change", SignedIn),

@@ -2,6 +2,7 @@
 
 pub mod ask_reset;
 pub mod change_password;
+pub mod check;
 pub mod confirm_reset;
 pub mod cookie;
 pub mod end_session;
@@ -35,6 +36,7 @@ use crate::{
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(login::login))
+        .routes(routes!(check::check))
         .routes(routes!(refresh::refresh))
         .routes(routes!(logout::logout))
         .routes(routes!(sessions::sessions))
