@@ -3,11 +3,10 @@
 
 use serde_json::json;
 use utoipa::openapi::{
-    AnyOfBuilder, Content, HeaderBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Required,
-    ResponseBuilder, Schema,
+    Content, HeaderBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Required, ResponseBuilder, Schema,
     path::{Operation, Parameter, ParameterIn},
     request_body::RequestBody,
-    schema::{KnownFormat, Object, SchemaFormat, SchemaType, Type},
+    schema::{AnyOfBuilder, KnownFormat, Object, SchemaFormat, SchemaType, Type},
 };
 
 use super::{context::MAX_REASON, cursor, idempotency::MAX_KEY};
