@@ -140,9 +140,9 @@ unquoted_tag() {
             query.cursor cursors:1
         [ "$kind" != bookings ] || unquoted_tag
     done
-    bind '^/api/v1/users/' header.If-Match versions:1 header.X-Min-Position positions:1
+    bind '^/api/v1/(users|api-keys)/' header.If-Match versions:1 header.X-Min-Position positions:1
     unquoted_tag
-    bind '^/api/v1/(availability|calendar|reports|settings|audit|api-keys/)' query.resource_id resources:0.8 \
+    bind '^/api/v1/(availability|calendar|reports|settings|audit)' query.resource_id resources:0.8 \
         query.offering_id offerings:0.8 header.If-Match versions:1 header.X-Min-Position positions:1 \
         query.cursor cursors:1
     bind '^/api/v1/[a-z-]+$' query.resource_id resources:0.8 query.offering_id offerings:0.8 \
