@@ -7,13 +7,13 @@
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: ## Install what is missing: PostgreSQL's binaries, a C compiler, curl and jq
+setup: ## Install what is missing: PostgreSQL's binaries, a C compiler, curl, jq and Python
 	@scripts/setup.sh
 
 run: setup ## Start the server with its sample tenants
 	@scripts/run.sh
 
-test: ## Formatting, layering, lints and every test
+test: ## Formatting, layering, lints, every test, and the API against its own description
 	@scripts/test.sh
 
 bench: setup ## The load benchmark

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export SQLX_OFFLINE=true
 
 stage() {
-    printf '\n==> [%s/5] %s\n' "$1" "$2"
+    printf '\n==> [%s/6] %s\n' "$1" "$2"
 }
 
 stage 1 "setup"
@@ -36,3 +36,6 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 
 stage 5 "tests"
 cargo test --locked --workspace
+
+stage 6 "the API against its own description"
+scripts/schemathesis.sh

@@ -10,6 +10,7 @@ pub mod client_address;
 pub mod context;
 pub mod cors;
 pub mod cursor;
+pub mod describe;
 pub mod envelope;
 pub mod etag;
 pub mod headers;
@@ -58,7 +59,7 @@ use crate::app::AppState;
 
 /// Every route with its part of the OpenAPI document.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    let mut routes = OpenApiRouter::with_openapi(Document::openapi())
         .merge(resources::routes())
         .merge(offerings::routes())
         .merge(schedules::routes())
@@ -79,7 +80,9 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(api_keys::routes())
         .merge(domains::routes())
         .merge(settings::routes())
-        .merge(ops::routes())
+        .merge(ops::routes());
+    describe::complete(routes.get_openapi_mut());
+    routes
 }
 
 /// A body that gives at most a reason.
