@@ -26,7 +26,7 @@ use crate::{
         client_address::ClientAddress,
         context::Anonymous,
         json::Json,
-        problem::{Problem, ProblemBody, Result},
+        problem::{Code, Problem, ProblemBody, Result},
         respond,
     },
     tenancy::{Access, TenancyError, TenantTx, admin::NewTenant},
@@ -75,8 +75,7 @@ pub async fn confirm(
     let SignupLink { id } =
         link::open(keys, Purpose::Signup, value.token.expose_secret(), crate::clock::now())
             .ok_or_else(wrong_token)?;
-    let mut tx = TenantTx::begin(state.store().database().app(), &Schema::platform(), Access::Write).await?;
-    let waiting = read(&mut tx, &state, id).await?.ok_or_else(wrong_token)?;
+    let waiting = take(&state, id).await?;
     let metadata = client.metadata_of(format!("signup:{id}"));
     // The ids are the sign-up's own: whoever confirms twice, or after a crash, makes nothing twice.
     let tenant = TenantId(id);
@@ -106,27 +105,51 @@ pub async fn confirm(
         Ok(_) | Err(StoreError::Refused { error: DomainError::AlreadyExists { .. }, .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    forget(&state, id).await?;
+    let mut response = respond::json(&SignedUp { tenant_id: tenant.0, slug: waiting.slug })?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+/// Reads a sign-up and holds it for as long as making a tenant may take: of two confirmations, on any node, one goes on.
+/// No connection waits meanwhile.
+async fn take(state: &AppState, id: Uuid) -> Result<Waiting> {
+    let attempted = "read a sign-up";
+    let mut tx = TenantTx::begin(state.store().database().app(), &Schema::platform(), Access::Write).await?;
+    let there: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM signups WHERE id = $1 AND expires_at > now())")
+            .bind(id)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(TenancyError::db(attempted))?;
+    let sealed: Option<String> = sqlx::query_scalar(
+        "UPDATE signups SET confirming_until = now() + interval '1 minute'
+         WHERE id = $1 AND expires_at > now() AND (confirming_until IS NULL OR confirming_until < now())
+         RETURNING sealed_payload",
+    )
+    .bind(id)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(TenancyError::db(attempted))?;
+    tx.commit().await?;
+    let sealed = sealed.ok_or_else(|| {
+        if there {
+            Problem::new(Code::WrongState, "It is being confirmed; try again in a minute.")
+        } else {
+            wrong_token()
+        }
+    })?;
+    let payload = sealed::open(state.store().keys(), None, FIELD, &sealed).map_err(Problem::internal)?;
+    serde_json::from_slice(&payload).map_err(Problem::internal)
+}
+
+async fn forget(state: &AppState, id: Uuid) -> Result<()> {
+    let mut tx = TenantTx::begin(state.store().database().app(), &Schema::platform(), Access::Write).await?;
     sqlx::query("DELETE FROM signups WHERE id = $1")
         .bind(id)
         .execute(&mut *tx)
         .await
         .map_err(TenancyError::db("forget a sign-up"))?;
     tx.commit().await?;
-    let mut response = respond::json(&SignedUp { tenant_id: tenant.0, slug: waiting.slug })?;
-    *response.status_mut() = StatusCode::CREATED;
-    Ok(response)
-}
-
-/// Reads a sign-up and locks it: of two confirmations, on any node, one waits for the other.
-async fn read(tx: &mut TenantTx<'_>, state: &AppState, id: Uuid) -> Result<Option<Waiting>> {
-    let sealed: Option<String> = sqlx::query_scalar(
-        "SELECT sealed_payload FROM signups WHERE id = $1 AND expires_at > now() FOR UPDATE",
-    )
-    .bind(id)
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(TenancyError::db("read a sign-up"))?;
-    let Some(sealed) = sealed else { return Ok(None) };
-    let payload = sealed::open(state.store().keys(), None, FIELD, &sealed).map_err(Problem::internal)?;
-    serde_json::from_slice(&payload).map(Some).map_err(Problem::internal)
+    Ok(())
 }
