@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use secrecy::SecretString;
 
 use crate::{
+    access_log::AccessLog,
     auth::{
         AuthDirectory, authorize,
         password::{PasswordError, PasswordHasher, PasswordParams},
@@ -56,6 +57,7 @@ struct Inner {
     limits: Limits,
     origins: OriginAllowlist,
     security_log: SecurityLog,
+    access_log: AccessLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
     readiness: tokio::sync::Mutex<Option<(Instant, bool)>>,
@@ -83,6 +85,7 @@ impl AppState {
                 limits,
                 origins,
                 auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
+                access_log: AccessLog::new(store.database().clone()),
                 store,
                 directory,
                 settings: settings.clone(),
@@ -176,6 +179,11 @@ impl AppState {
     /// The log of what concerns security.
     pub fn security_log(&self) -> &SecurityLog {
         &self.inner.security_log
+    }
+
+    /// The log of calls made with API keys.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.inner.access_log
     }
 
     /// Lets go of what is kept only for a while; called every few seconds by the accept loop.

@@ -1,6 +1,7 @@
 //! Background work of a node. Every worker goes over the active tenants only, is safe to run on many nodes at once,
 //! and can be stopped at any time: what it had not committed is done again.
 
+pub mod api_call_retention;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod mailer;
@@ -38,6 +39,8 @@ pub struct WorkerSettings {
     pub hold_sweep: Duration,
     /// How often idempotency keys and counters of rate limits that ran out are deleted.
     pub pruning: Duration,
+    /// How often months of the access log that are past retention are looked for.
+    pub retention: Duration,
 }
 
 impl Default for WorkerSettings {
@@ -51,6 +54,7 @@ impl Default for WorkerSettings {
             lease: Duration::from_secs(5),
             hold_sweep: Duration::from_secs(10),
             pruning: Duration::from_secs(3_600),
+            retention: Duration::from_secs(86_400),
         }
     }
 }
@@ -73,6 +77,7 @@ impl Workers {
         tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         Self { tasks }
     }
