@@ -35,6 +35,7 @@ pub mod me;
 pub mod offerings;
 pub mod ops;
 pub mod permissions;
+pub mod public;
 pub mod reports;
 pub mod resources;
 pub mod roles;
@@ -70,6 +71,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(permissions::routes())
         .merge(api_keys::routes())
         .merge(settings::routes())
+        .merge(public::routes())
         .merge(ops::routes())
 }
 
