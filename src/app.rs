@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use secrecy::SecretString;
 
 use crate::{
+    access_log::AccessLog,
     auth::{
         AuthDirectory, authorize,
         password::{PasswordError, PasswordHasher, PasswordParams},
@@ -59,6 +60,7 @@ struct Inner {
     txt_lookup: TxtLookup,
     dns_records: DnsRecords,
     security_log: SecurityLog,
+    access_log: AccessLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
     readiness: tokio::sync::Mutex<Option<(Instant, bool)>>,
@@ -88,6 +90,7 @@ impl AppState {
                 txt_lookup: TxtLookup::new(settings.dns_server),
                 dns_records: DnsRecords::from_settings(settings),
                 auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
+                access_log: AccessLog::new(store.database().clone()),
                 store,
                 directory,
                 settings: settings.clone(),
@@ -191,6 +194,11 @@ impl AppState {
     /// The log of what concerns security.
     pub fn security_log(&self) -> &SecurityLog {
         &self.inner.security_log
+    }
+
+    /// The log of calls made with API keys.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.inner.access_log
     }
 
     /// Lets go of what is kept only for a while; called every few seconds by the accept loop.

@@ -219,6 +219,8 @@ settings! {
     signup_limit_per_hour: u32 => u32 = 5, "DAYBOOK_SIGNUP_LIMIT_PER_HOUR", |v| v;
     /// Sign-ups a day with e-mail addresses of one domain.
     signup_domain_limit_per_day: u32 => u32 = 20, "DAYBOOK_SIGNUP_DOMAIN_LIMIT_PER_DAY", |v| v;
+    /// Bookings an hour by the public, from one address.
+    public_bookings_limit_per_hour: u32 => u32 = 30, "DAYBOOK_PUBLIC_BOOKINGS_LIMIT_PER_HOUR", |v| v;
     /// Reads a minute of what is free by the public, from one address; 0 is no limit.
     public_availability_limit_per_minute: u32 => u32 = 60, "DAYBOOK_PUBLIC_AVAILABILITY_LIMIT_PER_MINUTE", |v| v;
     /// Requests a minute to one route from one address; 0 is no limit.
@@ -359,6 +361,7 @@ impl Settings {
             ("leads_limit_per_hour", self.leads_limit_per_hour == 0),
             ("signup_limit_per_hour", self.signup_limit_per_hour == 0),
             ("signup_domain_limit_per_day", self.signup_domain_limit_per_day == 0),
+            ("public_bookings_limit_per_hour", self.public_bookings_limit_per_hour == 0),
         ];
         let zero =
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);

@@ -1,5 +1,6 @@
 //! Daybook's server: the event store, tenancy, HTTP, workers and the command line over the domain.
 
+pub mod access_log;
 pub mod app;
 pub mod auth;
 pub mod cli;

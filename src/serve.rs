@@ -16,9 +16,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use crate::{app::AppState, http::client_address::Peer, tls};
+use crate::{access_log, app::AppState, http::client_address::Peer, tls};
 
 /// Bounds of the accept loop.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ pub async fn serve(
 }
 
 /// Serves until `shutdown` is done: then accepts no more, lets requests in flight finish within the grace time,
-/// and ends the writer lanes once what they have queued is durable.
+/// ends the writer lanes once what they have queued is durable, and writes the rest of the access log.
 ///
 /// # Errors
 /// When TLS is configured and cannot be had. Failures to accept are logged and waited out.
@@ -67,6 +68,8 @@ pub async fn serve_with(
 ) -> io::Result<()> {
     let secure = tls::acceptor(state.settings()).map_err(io::Error::other)?;
     let router = crate::app::router(state.clone());
+    let stop = CancellationToken::new();
+    let access_log = tokio::spawn(access_log::run(state.access_log().clone(), stop.clone()));
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
@@ -112,6 +115,8 @@ pub async fn serve_with(
     connections.shutdown().await;
     state.store().shutdown().await;
     state.security_log().flush().await;
+    stop.cancel();
+    access_log.await.map_err(io::Error::other)?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Deliberately absent: connections, checkpoints, leases and the log itself. They are the server's.
 
+pub mod api_calls;
 pub mod api_keys;
 pub mod booking_history;
 pub mod bookings;

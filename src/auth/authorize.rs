@@ -14,16 +14,21 @@ use daybook_domain::{
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
-    principal::Principal,
+    api_key,
+    principal::{Credential, Principal},
     routes::{self, Requirement},
 };
 use crate::{
+    access_log::KeyCaller,
     app::AppState,
     http::{
         headers::X_TENANT_SLUG,
         problem::{Code, Problem, Result},
     },
+    limits::Allowance,
 };
+
+const INVALID: &str = r#"Bearer realm="daybook", error="invalid_token""#;
 
 /// A caller who met the requirement of the route; in the request's extensions.
 #[derive(Clone, Debug)]
@@ -38,20 +43,32 @@ pub struct Authorized {
 pub async fn authorize(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match check(&state, &parts).await {
-        Ok(authorized) => {
-            if let Some(authorized) = authorized {
-                parts.extensions.insert(authorized);
+        Ok(None) => next.run(Request::from_parts(parts, body)).await,
+        Ok(Some((authorized, allowance))) => {
+            parts.extensions.insert(authorized);
+            let mut response = next.run(Request::from_parts(parts, body)).await;
+            if let Some(allowance) = allowance {
+                allowance.add_to(response.headers_mut());
             }
-            next.run(Request::from_parts(parts, body)).await
+            response
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn check(state: &AppState, parts: &Parts) -> Result<Option<Authorized>> {
+async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Option<Allowance>)>> {
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let requirement = match routes::requirement(&parts.method, path) {
-        Some(Requirement::Public) => return Ok(None),
+        Some(Requirement::Public) => {
+            if !path.starts_with(routes::PUBLIC) || !parts.headers.contains_key(header::AUTHORIZATION) {
+                return Ok(None);
+            }
+            // Guests have no session here: a key says whose booking site it is.
+            if !bearer(&parts.headers)?.starts_with(api_key::PREFIX) {
+                return Err(unauthenticated(HeaderValue::from_static(INVALID)));
+            }
+            Requirement::Public
+        }
         Some(requirement) => requirement,
         // Another method of a route that is known: the router's own answer says which there are.
         None if routes::knows(path) => return Ok(None),
@@ -61,9 +78,26 @@ async fn check(state: &AppState, parts: &Parts) -> Result<Option<Authorized>> {
         }
     };
     let principal = authenticate(state, &parts.headers).await?;
-    tenant_agrees(state, &principal, &parts.headers).await?;
-    let scope = allowed(&principal, requirement)?;
-    Ok(Some(Authorized { principal, scope }))
+    let allowance = count(state, &principal, parts).await?;
+    let marked = |problem: Problem| match &allowance {
+        Some(allowance) => allowance.mark(problem),
+        None => problem,
+    };
+    tenant_agrees(state, &principal, &parts.headers).await.map_err(marked)?;
+    let scope = allowed(&principal, requirement).map_err(marked)?;
+    Ok(Some((Authorized { principal, scope }, allowance)))
+}
+
+/// Counts a call with an API key, and sees to it that it is logged, however it is answered.
+async fn count(state: &AppState, principal: &Principal, parts: &Parts) -> Result<Option<Allowance>> {
+    let Credential::ApiKey(key) = principal.credential else { return Ok(None) };
+    if let (Some(tenant), Some(caller)) = (principal.tenant, parts.extensions.get::<KeyCaller>()) {
+        caller.set(tenant, key);
+    }
+    match principal.calls_per_hour {
+        Some(calls) => state.limits().check_api_call(key, calls).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The caller behind the one credential of a request.
@@ -72,9 +106,7 @@ async fn check(state: &AppState, parts: &Parts) -> Result<Option<Authorized>> {
 /// `unauthenticated` without a valid one.
 pub async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<Arc<Principal>> {
     let token = bearer(headers)?;
-    state.auth().resolve(token).await?.ok_or_else(|| {
-        unauthenticated(HeaderValue::from_static(r#"Bearer realm="daybook", error="invalid_token""#))
-    })
+    state.auth().resolve(token).await?.ok_or_else(|| unauthenticated(HeaderValue::from_static(INVALID)))
 }
 
 /// A slug or an origin that names another tenant than the credential's is a contradiction, not a choice.
@@ -210,7 +242,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::auth::principal::Credential;
 
     fn with(name: header::HeaderName, values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();

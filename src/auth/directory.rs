@@ -50,6 +50,8 @@ pub struct ActiveTenant {
     pub sessions_per_user: u32,
     /// Calls an hour for each API key.
     pub api_calls_per_hour: u32,
+    /// For how many days its history is kept.
+    pub audit_history_days: u32,
 }
 
 /// Resolves credentials. Cheap to clone.
@@ -101,8 +103,8 @@ impl AuthDirectory {
         }
         let attempted = "look up a tenant and its plan";
         let mut tx = TenantTx::begin(self.inner.database.app(), &Schema::platform(), Access::Read).await?;
-        let row: Option<(String, String, String, i32, i32)> = sqlx::query_as(
-            "SELECT t.slug, t.name, t.plan, p.sessions_per_user, p.api_calls_per_hour
+        let row: Option<(String, String, String, i32, i32, i32)> = sqlx::query_as(
+            "SELECT t.slug, t.name, t.plan, p.sessions_per_user, p.api_calls_per_hour, p.audit_history_days
              FROM daybook_platform.tenants t JOIN daybook_platform.plans p ON p.id = t.plan
              WHERE t.id = $1 AND t.active",
         )
@@ -112,9 +114,17 @@ impl AuthDirectory {
         .map_err(TenancyError::db(attempted))?;
         tx.release();
         let count = |number: i32| u32::try_from(number).unwrap_or(0);
-        let found = row.map(|(slug, name, plan, sessions, calls)| {
+        let found = row.map(|(slug, name, plan, sessions, calls, days)| {
             let (sessions_per_user, api_calls_per_hour) = (count(sessions), count(calls));
-            Arc::new(ActiveTenant { id, slug, name, plan, sessions_per_user, api_calls_per_hour })
+            Arc::new(ActiveTenant {
+                id,
+                slug,
+                name,
+                plan,
+                sessions_per_user,
+                api_calls_per_hour,
+                audit_history_days: count(days),
+            })
         });
         self.inner.tenants.put(id, asked, found.clone());
         Ok(found)

@@ -8,7 +8,7 @@ use http::Method;
 /// What a route requires of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Nothing: the handler itself decides what an unknown caller gets.
+    /// Nothing: the handler itself decides what an unknown caller gets. Below [`PUBLIC`] an API key may name the tenant.
     Public,
     /// A user, of a tenant or of the platform, who is signed in: their own account.
     SignedIn,
@@ -17,6 +17,9 @@ pub enum Requirement {
     /// One of the platform's own people with this permission.
     Platform(Resource, Action),
 }
+
+/// Where guests and booking sites call.
+pub const PUBLIC: &str = "/api/v1/public/";
 
 const fn own(resource: Resource, action: Action) -> Requirement {
     Requirement::Tenant(resource, action, Scope::Own)
@@ -135,6 +138,7 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/calendar", assigned(Calendar, Read)),
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/api-calls", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
     ("GET", "/api/v1/platform/tenants", platform(Tenants, Read)),
     ("POST", "/api/v1/platform/tenants", platform(Tenants, Create)),
@@ -146,6 +150,11 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/platform/users", platform(PlatformUsers, Read)),
     ("POST", "/api/v1/platform/users", platform(PlatformUsers, Create)),
     ("GET", "/api/v1/platform/plans", platform(Plans, Read)),
+    ("GET", "/api/v1/public/availability", Public),
+    ("POST", "/api/v1/public/bookings", Public),
+    ("GET", "/api/v1/public/bookings/{id}", Public),
+    ("POST", "/api/v1/public/bookings/{id}/cancel", Public),
+    ("POST", "/api/v1/public/bookings/{id}/reschedule", Public),
 ];
 
 /// What a route requires: by its path template and method; HEAD is answered as GET is.

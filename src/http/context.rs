@@ -255,7 +255,7 @@ impl CommandContext {
 }
 
 /// A reason of blanks is no reason.
-fn checked_reason(reason: Option<String>) -> Result<Option<String>> {
+pub(super) fn checked_reason(reason: Option<String>) -> Result<Option<String>> {
     let Some(reason) = reason else { return Ok(None) };
     let reason = reason.trim();
     if reason.chars().count() > MAX_REASON {

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::{
     client_address::ClientAddress,
     headers::{
-        IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, RATE_LIMIT, RATE_LIMIT_POLICY, TRACEPARENT, X_LOG_POSITION,
-        X_MIN_POSITION, X_REQUEST_ID, X_TENANT_SLUG,
+        IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, RATE_LIMIT, RATE_LIMIT_POLICY, TRACEPARENT, X_GUEST_TOKEN,
+        X_LOG_POSITION, X_MIN_POSITION, X_REQUEST_ID, X_TENANT_SLUG,
     },
 };
 use crate::{
@@ -178,6 +178,7 @@ pub fn layer(state: &AppState) -> CorsLayer {
             header::IF_MATCH,
             IDEMPOTENCY_KEY,
             X_TENANT_SLUG,
+            X_GUEST_TOKEN,
             X_MIN_POSITION,
             TRACEPARENT,
         ])

@@ -19,7 +19,10 @@ use super::{
     problem::{Code, Problem, Result},
     respond::Surprise,
 };
-use crate::app::AppState;
+use crate::{
+    access_log::{Call, KeyCaller},
+    app::AppState,
+};
 
 /// The longest path and query.
 const MAX_URI: usize = 8_192;
@@ -35,6 +38,8 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     let client =
         ClientAddress::find(request.headers(), request.extensions(), state.settings().trusted_proxy_hops);
     request.extensions_mut().insert(client);
+    let caller = KeyCaller::default();
+    request.extensions_mut().insert(caller.clone());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = method_name(request.method());
 
@@ -61,8 +66,13 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     }
 
     let status = response.status();
-    let route = template(route.as_ref());
     let elapsed = started.elapsed();
+    if let Some(caller) = caller.get() {
+        let (route, status) = (route.clone(), status.as_u16());
+        let call = Call { request_id: id, caller, method, route, status, latency: elapsed };
+        state.access_log().record(call);
+    }
+    let route = template(route.as_ref());
     metrics::histogram!(
         "daybook_http_request_duration_seconds",
         "method" => method, "route" => route.to_owned(), "status" => status_class(status.as_u16())

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names the tenant the caller means; checked against the credentials.
 pub const X_TENANT_SLUG: HeaderName = HeaderName::from_static("x-tenant-slug");
+/// The signed link of a guest to their own booking.
+pub const X_GUEST_TOKEN: HeaderName = HeaderName::from_static("x-guest-token");
 /// The log's position after a command.
 pub const X_LOG_POSITION: HeaderName = HeaderName::from_static("x-log-position");
 /// The position a read must have seen.

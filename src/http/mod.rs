@@ -40,6 +40,7 @@ pub mod offerings;
 pub mod ops;
 pub mod permissions;
 pub mod platform;
+pub mod public;
 pub mod reports;
 pub mod resources;
 pub mod roles;
@@ -80,6 +81,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(api_keys::routes())
         .merge(domains::routes())
         .merge(settings::routes())
+        .merge(public::routes())
         .merge(ops::routes());
     describe::complete(routes.get_openapi_mut());
     routes

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use daybook_projections::positions;
+use daybook_projections::{Schema, positions};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -44,10 +44,18 @@ impl<S: Send + Sync> FromRequestParts<S> for MinPosition {
 /// # Errors
 /// `unavailable` when that takes more than two seconds or the database is away.
 pub async fn read(state: &AppState, call: &CallContext, min: MinPosition) -> Result<TenantTx<'static>> {
+    read_in(state, &call.schema, min).await
+}
+
+/// The same in a schema, for whoever may read there without being a caller of the tenant.
+///
+/// # Errors
+/// `unavailable` when that takes more than two seconds or the database is away.
+pub async fn read_in(state: &AppState, schema: &Schema, min: MinPosition) -> Result<TenantTx<'static>> {
     if let Some(position) = min.0 {
-        wait_for_head(state, call, position).await?;
+        wait_for_head(state, schema, position).await?;
     }
-    begin(state, call).await
+    begin(state, schema).await
 }
 
 /// A read-only transaction, once the projection of this name has followed the log to the position.
@@ -60,10 +68,12 @@ pub async fn read_followed(
     min: MinPosition,
     projection: &str,
 ) -> Result<TenantTx<'static>> {
-    let Some(position) = min.0.filter(|position| *position > 0) else { return begin(state, call).await };
+    let Some(position) = min.0.filter(|position| *position > 0) else {
+        return begin(state, &call.schema).await;
+    };
     let until = Instant::now() + PATIENCE;
     loop {
-        let mut tx = begin(state, call).await?;
+        let mut tx = begin(state, &call.schema).await?;
         let seen = positions::checkpoint(&mut tx, projection).await?;
         if seen.is_some_and(|seen| seen >= position) {
             return Ok(tx);
@@ -76,16 +86,16 @@ pub async fn read_followed(
     }
 }
 
-async fn begin(state: &AppState, call: &CallContext) -> Result<TenantTx<'static>> {
-    Ok(TenantTx::begin(state.store().database().app(), &call.schema, Access::Read).await?)
+async fn begin(state: &AppState, schema: &Schema) -> Result<TenantTx<'static>> {
+    Ok(TenantTx::begin(state.store().database().app(), schema, Access::Read).await?)
 }
 
-async fn wait_for_head(state: &AppState, call: &CallContext, position: i64) -> Result<()> {
+async fn wait_for_head(state: &AppState, schema: &Schema, position: i64) -> Result<()> {
     // What this process wrote, it knows; what another node wrote is asked for.
-    let mut head = state.store().head_watch(&call.schema);
+    let mut head = state.store().head_watch(schema);
     let until = Instant::now() + PATIENCE;
     while *head.borrow_and_update() < position {
-        let mut tx = begin(state, call).await?;
+        let mut tx = begin(state, schema).await?;
         let found = positions::head(&mut tx).await?;
         tx.release();
         if found >= position {

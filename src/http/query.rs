@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use daybook_domain::{BookingId, CustomerId, OfferingId, ResourceId};
+use daybook_domain::{ApiKeyId, BookingId, CustomerId, OfferingId, ResourceId};
 use uuid::Uuid;
 
 use super::problem::{Problem, Result};
@@ -208,7 +208,7 @@ macro_rules! ids {
     )*};
 }
 
-ids!(BookingId, CustomerId, OfferingId, ResourceId);
+ids!(ApiKeyId, BookingId, CustomerId, OfferingId, ResourceId);
 
 #[cfg(test)]
 mod tests {

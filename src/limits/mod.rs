@@ -1,19 +1,22 @@
 //! Rate limits: counters that all nodes share, for what is worth guessing at or is dear ([`shared`]); and buckets of this
-//! process, for reads ([`local`]).
+//! process, for reads ([`local`]). Calls
+//! with an API key are counted in both: a node takes some of an hour's calls at a time ([`hourly`]).
 //!
 //! A handler asks `state.limits().check(&policy, key)` before it does the work, with an address's
 //! [`limit_key`](crate::http::client_address::ClientAddress::limit_key), an account's id or a domain as the key. There
 //! is no way to reset a counter: success is no reason to give anyone more attempts.
 
+pub mod hourly;
 pub mod local;
 pub mod shared;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::response::{IntoResponseParts, ResponseParts};
-use http::{HeaderName, HeaderValue, header};
+use daybook_domain::ApiKeyId;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use self::{local::Buckets, shared::Counters};
+use self::{hourly::Hourly, local::Buckets, shared::Counters};
 use crate::{
     config::Settings,
     http::{
@@ -24,6 +27,9 @@ use crate::{
     keys::Keys,
     tenancy::Database,
 };
+
+/// The policy of calls made with an API key.
+pub const API_CALLS: &str = "api_calls";
 
 /// The longest window: counters are pruned once they are older.
 pub const MAX_WINDOW: Duration = Duration::from_secs(24 * 3_600);
@@ -57,6 +63,8 @@ pub struct Policies {
     pub signup: Policy,
     /// Sign-ups, per domain of the e-mail address.
     pub signup_domain: Policy,
+    /// Bookings by the public, per address; and changes of one booking by its guest, per booking.
+    pub public_bookings: Policy,
     /// Reads of what is free by the public, per address; of this process.
     pub public_availability: Policy,
     /// Requests, per address and route; of this process. A quota of 0 is no limit.
@@ -74,6 +82,7 @@ impl Policies {
             leads: policy("leads", settings.leads_limit_per_hour, HOUR),
             signup: policy("signup", settings.signup_limit_per_hour, HOUR),
             signup_domain: policy("signup_domain", settings.signup_domain_limit_per_day, MAX_WINDOW),
+            public_bookings: policy("public_bookings", settings.public_bookings_limit_per_hour, HOUR),
             public_availability: policy(
                 "public_availability",
                 settings.public_availability_limit_per_minute,
@@ -106,6 +115,13 @@ impl Allowance {
             (RATE_LIMIT_POLICY, value(format!("\"{name}\";q={quota};w={}", window.as_secs()))),
             (RATE_LIMIT, value(format!("\"{name}\";r={remaining};t={after}"))),
         ]
+    }
+
+    /// Puts the headers on an answer, unless it tells of a narrower limit.
+    pub fn add_to(&self, headers: &mut HeaderMap) {
+        if !headers.contains_key(RATE_LIMIT) {
+            headers.extend(self.headers());
+        }
     }
 
     /// A refusal of another kind, with the headers.
@@ -148,6 +164,7 @@ pub struct Limits {
 struct Inner {
     policies: Policies,
     counters: Counters,
+    hourly: Hourly,
     public_availability: Option<Buckets<LimitKey>>,
     read: Option<Buckets<(u64, LimitKey)>>,
     /// Behind proxies of ours a loopback address is a proxy's or made up, and else one of our own programs.
@@ -161,6 +178,7 @@ impl Limits {
         Self {
             inner: Arc::new(Inner {
                 policies,
+                hourly: Hourly::new(database.clone(), keys.clone()),
                 counters: Counters::new(database, keys),
                 public_availability: Buckets::new(policies.public_availability),
                 read: Buckets::new(policies.read),
@@ -193,6 +211,17 @@ impl Limits {
         Ok(Allowance { policy: *policy, remaining: hit.remaining, reset_after: hit.reset_after })
     }
 
+    /// One more call with an API key that may make so many an hour, over all nodes.
+    ///
+    /// # Errors
+    /// `rate_limited` when it is one too many; `unavailable` when the database is away, which lets nobody pass.
+    pub async fn check_api_call(&self, key: ApiKeyId, calls_per_hour: u32) -> Result<Allowance> {
+        let policy = Policy { name: API_CALLS, quota: calls_per_hour, window: HOUR };
+        let hit = self.inner.hourly.take(key, calls_per_hour).await?;
+        let allowance = Allowance { policy, remaining: hit.remaining, reset_after: hit.reset_after };
+        if hit.allowed { Ok(allowance) } else { Err(self.refuse(&allowance)) }
+    }
+
     /// One more read of what is free by the public, on this node.
     ///
     /// # Errors
@@ -223,6 +252,7 @@ impl Limits {
 
     /// Forgets buckets that are full again; called every now and then, so that memory stays bounded.
     pub fn prune_local(&self) {
+        self.inner.hourly.prune();
         if let Some(buckets) = &self.inner.public_availability {
             buckets.prune();
         }

@@ -114,7 +114,7 @@ impl Counters {
 }
 
 /// Without a count nobody passes; whatever the reason is, it may be gone in a moment.
-fn closed(error: TenancyError) -> Problem {
+pub(super) fn closed(error: TenancyError) -> Problem {
     tracing::warn!(error = &error as &dyn std::error::Error, "a rate limit could not be counted");
     Problem::unavailable("The request cannot be counted right now.")
 }

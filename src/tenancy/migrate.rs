@@ -296,10 +296,16 @@ fn grants(schema: &Schema, kind: Kind) -> String {
          REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_migrations FROM {schema}"
     ) + &match kind {
         Kind::Platform => String::new(),
-        // What the guard of the claims rests on is added to, never taken away.
+        // What the guard of the claims rests on is added to, never taken away; and so are calls, through their table.
         Kind::Tenant => format!(
             "; REVOKE UPDATE, DELETE ON {schema}.slot_spans FROM {schema};
-             REVOKE DELETE ON {schema}.slot_resources FROM {schema}"
+             REVOKE DELETE ON {schema}.slot_resources FROM {schema};
+             REVOKE UPDATE, DELETE ON {schema}.api_calls FROM {schema};
+             DO $$ DECLARE month regclass; BEGIN
+                 FOR month IN SELECT inhrelid FROM pg_inherits WHERE inhparent = '{schema}.api_calls'::regclass LOOP
+                     EXECUTE format('REVOKE ALL ON %s FROM {schema}', month);
+                 END LOOP;
+             END $$"
         ),
     }
 }

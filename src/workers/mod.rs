@@ -1,6 +1,7 @@
 //! Background work of a node. Every worker goes over the active tenants only, is safe to run on many nodes at once,
 //! and can be stopped at any time: what it had not committed is done again.
 
+pub mod api_call_retention;
 pub mod credential_pruning;
 pub mod domain_recheck;
 pub mod hold_expiry;
@@ -46,6 +47,8 @@ pub struct WorkerSettings {
     pub domain_recheck: Duration,
     /// What looks for it.
     pub txt_lookup: TxtLookup,
+    /// How often months of the access log that are past retention are looked for.
+    pub retention: Duration,
 }
 
 impl Default for WorkerSettings {
@@ -61,6 +64,7 @@ impl Default for WorkerSettings {
             pruning: Duration::from_secs(3_600),
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),
+            retention: Duration::from_secs(86_400),
         }
     }
 }
@@ -90,6 +94,7 @@ impl Workers {
             settings.clone(),
             stop.clone(),
         ));
+        tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));
         Self { tasks }

@@ -1,5 +1,6 @@
 //! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
 
+pub mod api_calls;
 pub mod events;
 pub mod stream;
 
@@ -26,7 +27,10 @@ use crate::{
 
 /// The routes.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(events::events)).routes(routes!(stream::stream))
+    OpenApiRouter::new()
+        .routes(routes!(events::events))
+        .routes(routes!(api_calls::list))
+        .routes(routes!(stream::stream))
 }
 
 /// An event of the log. Personal values are not in it: the leaf holds commitments to them.

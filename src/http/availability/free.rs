@@ -132,11 +132,22 @@ pub async fn free(
         .await?
         .ok_or_else(Problem::not_found)?;
     tx.release();
-    let answer = answer(places, asked, dates)?;
-    respond::json_of_about(1_000 + answer.resources.len() * 400, &answer)
+    respond(&answer(places, asked, dates)?)
 }
 
-fn answer(places: Places, asked: Asked, dates: Dates) -> Result<Availability> {
+/// The answer, as it is sent.
+///
+/// # Errors
+/// `internal` when it does not serialise.
+pub(in crate::http) fn respond(answer: &Availability) -> Result<Response> {
+    respond::json_of_about(1_000 + answer.resources.len() * 400, answer)
+}
+
+/// The answer from what was found.
+///
+/// # Errors
+/// `not_found` for an offering that is not on the resource, `validation_failed` for too many days of slots.
+pub(in crate::http) fn answer(places: Places, asked: Asked, dates: Dates) -> Result<Availability> {
     let Places { offering, candidates, now } = places;
     let offering_id = match asked {
         Asked::Offering(offering, _) => Some(offering.0),

@@ -6,7 +6,7 @@ use daybook_domain::{
     booking::{BookedTime, RequestedTime, SlotStart},
 };
 use daybook_projections::{
-    bookings,
+    Schema, bookings,
     claims::{self, Asked},
 };
 
@@ -15,7 +15,6 @@ use crate::{
     app::AppState,
     eventstore::StoreError,
     http::{
-        context::CallContext,
         position::{self, MinPosition},
         problem::{Alternative, Problem, Result},
     },
@@ -27,7 +26,7 @@ const AROUND: TimeDelta = TimeDelta::days(15);
 /// The refusal of a new booking.
 pub async fn to_new(
     state: &AppState,
-    call: &CallContext,
+    schema: &Schema,
     error: StoreError,
     offering: OfferingId,
     resource: Option<ResourceId>,
@@ -36,14 +35,14 @@ pub async fn to_new(
     if !for_want_of_a_place(&error) {
         return error.into();
     }
-    let found = look(state, call, offering, resource, when).await;
+    let found = look(state, schema, offering, resource, when).await;
     offered(error, found)
 }
 
 /// The refusal of a command on a booking; `when` is the time it was to be moved to, if any.
 pub async fn to_booking(
     state: &AppState,
-    call: &CallContext,
+    schema: &Schema,
     error: StoreError,
     id: BookingId,
     when: Option<RequestedTime>,
@@ -51,7 +50,7 @@ pub async fn to_booking(
     if !for_want_of_a_place(&error) {
         return error.into();
     }
-    let found = look_for_booking(state, call, id, when).await;
+    let found = look_for_booking(state, schema, id, when).await;
     offered(error, found)
 }
 
@@ -79,27 +78,27 @@ fn offered(error: StoreError, found: Result<Vec<Alternative>>) -> Problem {
 
 async fn look_for_booking(
     state: &AppState,
-    call: &CallContext,
+    schema: &Schema,
     id: BookingId,
     when: Option<RequestedTime>,
 ) -> Result<Vec<Alternative>> {
-    let mut tx = position::read(state, call, MinPosition(None)).await?;
+    let mut tx = position::read_in(state, schema, MinPosition(None)).await?;
     let Some(row) = bookings::get(&mut tx, id.0).await? else { return Ok(Vec::new()) };
     tx.release();
     let Some(when) = when.or_else(|| requested_again(&row)) else { return Ok(Vec::new()) };
-    look(state, call, OfferingId(row.offering_id), Some(ResourceId(row.resource_id)), &when).await
+    look(state, schema, OfferingId(row.offering_id), Some(ResourceId(row.resource_id)), &when).await
 }
 
 async fn look(
     state: &AppState,
-    call: &CallContext,
+    schema: &Schema,
     offering: OfferingId,
     preferred: Option<ResourceId>,
     when: &RequestedTime,
 ) -> Result<Vec<Alternative>> {
     let (start, end) = around(when);
     let window = claims::margin(start - AROUND, end + AROUND);
-    let mut tx = position::read(state, call, MinPosition(None)).await?;
+    let mut tx = position::read_in(state, schema, MinPosition(None)).await?;
     let places = claims::places(&mut tx, Asked::Offering(offering, None), |_| window).await?;
     tx.release();
     let Some(mut places) = places else { return Ok(Vec::new()) };

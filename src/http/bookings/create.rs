@@ -117,6 +117,8 @@ pub async fn create(
     commands.push(Command::create(BookingId(Uuid::now_v7()), command).expecting(context.if_match.expected()));
     match state.store().execute(&call.schema, context.unit(commands, value.reason, hash)?).await {
         Ok(committed) => respond::created(&committed, "bookings", &BookingBody::of(&committed)?),
-        Err(error) => Err(alternatives::to_new(&state, &call, error, offering_id, resource_id, &when).await),
+        Err(error) => {
+            Err(alternatives::to_new(&state, &call.schema, error, offering_id, resource_id, &when).await)
+        }
     }
 }

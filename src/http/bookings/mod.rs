@@ -215,7 +215,7 @@ async fn run(
     let command = Command::to(id, command).expecting(context.if_match.expected());
     match state.store().execute(&call.schema, context.unit(vec![command], reason, hash)?).await {
         Ok(committed) => respond::done(&committed, &BookingBody::of(&committed)?),
-        Err(error) => Err(alternatives::to_booking(state, &call, error, id, wanted).await),
+        Err(error) => Err(alternatives::to_booking(state, &call.schema, error, id, wanted).await),
     }
 }
 
