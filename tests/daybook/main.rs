@@ -7,6 +7,7 @@
     reason = "all of this is test code, also the helpers outside of #[test] functions, which clippy.toml allows; seeds are printed, so that a failure can be repeated"
 )]
 
+mod api_calls;
 mod bad_input;
 mod batching;
 mod bookings;
@@ -27,6 +28,7 @@ mod permissions;
 mod pool;
 mod postgres_es;
 mod projections;
+mod public;
 mod races;
 #[cfg(feature = "route53")]
 mod route53;
