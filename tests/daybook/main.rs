@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod api_calls;
 mod bad_input;
 mod batching;
 mod bookings;
@@ -31,6 +32,7 @@ mod platform;
 mod pool;
 mod postgres_es;
 mod projections;
+mod public;
 mod races;
 #[cfg(feature = "route53")]
 mod route53;
