@@ -81,13 +81,20 @@ pub struct AccessLog {
 struct Inner {
     database: Database,
     pending: Mutex<Vec<Pending>>,
+    /// Held while calls are written: whoever flushes returns once all that waited before is in the log.
+    writing: tokio::sync::Mutex<()>,
     partitions: Mutex<HashSet<(TenantId, NaiveDate)>>,
 }
 
 impl AccessLog {
     /// The log of a database.
     pub fn new(database: Database) -> Self {
-        let inner = Inner { database, pending: Mutex::default(), partitions: Mutex::default() };
+        let inner = Inner {
+            database,
+            pending: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+            partitions: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -114,6 +121,7 @@ impl AccessLog {
 
     /// Writes what waits. What cannot be written is tried again for a minute.
     pub async fn flush(&self) {
+        let _writing = self.inner.writing.lock().await;
         let mut by_tenant: HashMap<TenantId, Vec<Pending>> = HashMap::new();
         for call in std::mem::take(&mut *self.pending()) {
             by_tenant.entry(call.tenant).or_default().push(call);

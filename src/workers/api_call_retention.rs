@@ -61,7 +61,7 @@ pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64
     .map_err(TenancyError::db(attempted))?;
     let mut dropped = 0;
     for (tenant, days, table) in months {
-        if !ended(&table).is_some_and(|end| end + TimeDelta::days(days.into()) <= now) {
+        if ended(&table).is_none_or(|end| end + TimeDelta::days(days.into()) > now) {
             continue;
         }
         let schema = Schema::tenant(TenantId(tenant));
