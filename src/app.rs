@@ -8,7 +8,7 @@ use std::{
 
 use axum::{Router, body::Bytes, middleware::from_fn_with_state};
 use chrono_tz::Tz;
-use daybook_domain::TenantId;
+use daybook_domain::{Slug, TenantId};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use secrecy::SecretString;
 
@@ -224,6 +224,10 @@ impl AppState {
     /// # Errors
     /// When the database is away.
     pub async fn tenant_of_slug(&self, slug: &str) -> Result<Option<TenantId>> {
+        // What cannot be a slug is nobody's, and neither looked up nor kept.
+        if Slug::new(slug, "").is_err() {
+            return Ok(None);
+        }
         let asked = Instant::now();
         if let Some((at, tenant)) = self.inner.slugs.lock().unwrap_or_else(PoisonError::into_inner).get(slug)
             && asked.duration_since(*at) < SLUG_FRESH
@@ -248,7 +252,7 @@ impl AppState {
         if self.origins().is_platform(origin) {
             return Ok(None);
         }
-        Ok(self.origins().tenant_of(origin).await)
+        Ok(self.origins().tenant_of(origin).await?)
     }
 
     /// A tenant's time zone: the default of its resources.

@@ -23,6 +23,8 @@ pub const MOST_ALTERNATIVES: usize = 3;
 const DAYS_AROUND: u64 = 14;
 /// How far ahead another appointment is looked for.
 const SLOTS_AHEAD: TimeDelta = TimeDelta::days(7);
+/// How many places are tried for one: with many resources and short appointments there are millions nearby.
+const MOST_TRIES: usize = 5_000;
 /// The step between starts where the offering has no duration.
 const HALF_HOUR: TimeDelta = TimeDelta::minutes(30);
 
@@ -45,7 +47,8 @@ pub struct Alternative {
 }
 
 /// Up to three places near one that was refused, of the same length, nearest first: the same time elsewhere,
-/// then stays moved by a day, two, up to fourteen either way, or the next starts within seven days.
+/// then stays moved by a day, two, up to fourteen either way, or the next starts within seven days. It is given up
+/// after some thousands of tries.
 pub fn alternatives(
     offering: &Offering,
     request: &RequestedTime,
@@ -53,6 +56,7 @@ pub fn alternatives(
     now: DateTime<Utc>,
 ) -> Vec<Alternative> {
     let mut found = Vec::new();
+    let mut tries = 0;
     let Some(zone) = candidates.first().map(|candidate| candidate.resource.time_zone) else { return found };
     for nearby in nearby(offering, request, zone) {
         let ask = Ask {
@@ -64,6 +68,10 @@ pub fn alternatives(
             enforce_window: true,
         };
         for candidate in candidates {
+            tries += 1;
+            if tries > MOST_TRIES {
+                return found;
+            }
             if let Ok((_, Timed { when, during, .. })) = ask.place([candidate]) {
                 found.push(Alternative { resource_id: candidate.id(), when, during });
                 if found.len() == MOST_ALTERNATIVES {
@@ -172,6 +180,12 @@ fn slot_at(
     let claim = Claim { booking_id: BookingId::default(), during: occupies, unit: None, expires_at: None };
     packing::fits(occupancy, resource.capacity, &claim, now)
         .then(|| OpenSlot { during, free: free_units(occupancy, resource.capacity, &occupies, now) })
+}
+
+/// How many starts an offering may have on one resource in so many days: what working them out may cost.
+pub fn most_starts(offering: &Offering, days: u64) -> u64 {
+    let step = u64::try_from(step(offering).num_minutes()).unwrap_or(1).max(1);
+    days.saturating_mul(TimeDelta::days(1).num_minutes().unsigned_abs().div_ceil(step))
 }
 
 /// When a resource is open on a date of its zone.

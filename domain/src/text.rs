@@ -85,6 +85,41 @@ fn is_email(text: &str) -> bool {
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
+/// Names that would pass for the platform itself: as a host below its domain, or as who signs a letter.
+const RESERVED_SLUGS: [&str; 24] = [
+    "account",
+    "accounts",
+    "admin",
+    "api",
+    "app",
+    "assets",
+    "auth",
+    "autodiscover",
+    "blog",
+    "cdn",
+    "daybook",
+    "docs",
+    "help",
+    "login",
+    "mail",
+    "platform",
+    "root",
+    "smtp",
+    "static",
+    "status",
+    "support",
+    "system",
+    "webmail",
+    "www",
+];
+
+impl Slug {
+    /// Whether it would pass for the platform itself: such a one is for the operator to give.
+    pub fn is_reserved(&self) -> bool {
+        RESERVED_SLUGS.contains(&self.as_str())
+    }
+}
+
 fn is_slug(text: &str) -> bool {
     (2..=48).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase())
@@ -113,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_slug_is_a_schema_of_its_own() {
-        assert!(Slug::new("camp-river-2", "/slug").is_ok());
+        assert!(!Slug::new("camp-river-2", "/slug").unwrap().is_reserved());
+        assert!(Slug::new("www", "/slug").unwrap().is_reserved());
         for wrong in ["a", "1camp", "Camp", "camp_river", "camp\"; drop", &"a".repeat(49)] {
             assert!(Slug::new(wrong, "/slug").is_err(), "{wrong}");
         }

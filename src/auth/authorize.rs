@@ -260,6 +260,7 @@ mod tests {
             customer: None,
             assigned: Vec::new(),
             calls_per_hour: None,
+            expires_at: None,
         }
     }
 

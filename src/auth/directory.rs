@@ -209,6 +209,7 @@ impl AuthDirectory {
                 customer: customer.map(CustomerId),
                 assigned: assigned.into_iter().map(ResourceId).collect(),
                 calls_per_hour: None,
+                expires_at: None,
             })
         };
         read().map(Some).map_err(TenancyError::db(attempted))
@@ -262,7 +263,7 @@ impl AuthDirectory {
             .await
             .map_err(TenancyError::db(attempted))?;
         tx.release();
-        let Some((id, salt, hash, permissions, tier, calls, _)) = row else { return Ok(None) };
+        let Some((id, salt, hash, permissions, tier, calls, expires_at)) = row else { return Ok(None) };
         let Ok(salt) = <[u8; 16]>::try_from(salt) else { return Ok(None) };
         let computed = api_key::hash(&self.inner.keys, &salt, key);
         if !bool::from(computed.as_slice().ct_eq(&hash)) {
@@ -275,10 +276,12 @@ impl AuthDirectory {
             permissions: parsed(&permissions),
             customer: None,
             assigned: Vec::new(),
+            // The plan is the most, also where it was a larger one when the key was made; a key of the operator's has none.
             calls_per_hour: match calls {
                 None => Some(active.api_calls_per_hour),
-                Some(calls) => u32::try_from(calls).ok(),
+                Some(calls) => u32::try_from(calls).ok().map(|own| own.min(active.api_calls_per_hour)),
             },
+            expires_at,
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use daybook_domain::{
     ApiKeyId, CustomerId, ResourceId, SessionId, TenantId, UserId,
     permission::{Action, Permissions, Resource, Scope, Tier},
@@ -40,6 +41,8 @@ pub struct Principal {
     pub assigned: Vec<ResourceId>,
     /// How many calls an hour a key may make; `None` for users, and for keys without a limit.
     pub calls_per_hour: Option<u32>,
+    /// When a key stops working by itself.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl Principal {

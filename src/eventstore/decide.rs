@@ -237,6 +237,7 @@ async fn booking_context(
     now: DateTime<Utc>,
 ) -> Result<BookingContext, StoreError> {
     let placed = booking.id.is_some();
+    let command = command.asked();
     let since = match command {
         BookingCommand::Book { when, .. } | BookingCommand::Reschedule { when, .. } => start_of(when),
         _ => booking.occupies.start(),
@@ -268,7 +269,8 @@ async fn booking_context(
         | BookingCommand::Cancel { .. }
         | BookingCommand::CheckOut
         | BookingCommand::NoShow
-        | BookingCommand::Expire => {
+        | BookingCommand::Expire
+        | BookingCommand::ByGuest(_) => {
             if placed {
                 vec![booking.resource_id]
             } else {

@@ -115,33 +115,42 @@ impl OriginAllowlist {
 
     /// Whether pages of this origin may call.
     pub async fn allows(&self, origin: &str) -> bool {
-        self.is_platform(origin) || self.tenant_of(origin).await.is_some()
+        self.is_platform(origin) || self.known(origin).await
     }
 
-    /// The active tenant whose verified domain this origin is: `https`, the host name exactly, no port. Nobody's when
-    /// the database cannot be asked.
-    pub async fn tenant_of(&self, origin: &str) -> Option<TenantId> {
-        let hostname = origin.strip_prefix("https://").filter(|host| is_hostname(host))?;
+    /// Whether it is a tenant's. Nobody's while the database cannot be asked: a page waits rather than is let in.
+    async fn known(&self, origin: &str) -> bool {
+        match self.tenant_of(origin).await {
+            Ok(tenant) => tenant.is_some(),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "an origin cannot be looked up");
+                false
+            }
+        }
+    }
+
+    /// The active tenant whose verified domain this origin is: `https`, the host name exactly, no port.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be asked.
+    pub async fn tenant_of(&self, origin: &str) -> Result<Option<TenantId>, TenancyError> {
+        let Some(hostname) = origin.strip_prefix("https://").filter(|host| is_hostname(host)) else {
+            return Ok(None);
+        };
         let asked = Instant::now();
         if let Some((at, tenant)) = self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(hostname)
             && asked.duration_since(*at) < FRESH
         {
-            return *tenant;
+            return Ok(*tenant);
         }
-        let tenant = match self.look_up(hostname).await {
-            Ok(tenant) => tenant,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "an origin cannot be looked up");
-                return None;
-            }
-        };
+        let tenant = self.look_up(hostname).await?;
         let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
         if domains.len() >= MAX_ENTRIES {
             domains.clear();
         }
         // The time before the question: the answer is at least as new as that.
         domains.insert(hostname.to_owned(), (asked, tenant));
-        tenant
+        Ok(tenant)
     }
 
     async fn look_up(&self, hostname: &str) -> Result<Option<TenantId>, TenancyError> {
@@ -204,7 +213,7 @@ async fn may_call(state: &AppState, origin: &HeaderValue, client: ClientAddress)
     let allowlist = state.origins();
     // Made-up origins are a query each, before any other limit.
     allowlist.is_platform(origin)
-        || state.limits().check_route(LOOKUP, client).is_ok() && allowlist.tenant_of(origin).await.is_some()
+        || state.limits().check_route(LOOKUP, client).is_ok() && allowlist.known(origin).await
 }
 
 #[cfg(test)]

@@ -69,39 +69,32 @@ pub fn booking(call: &CallContext, row: &BookingRow) -> Result<()> {
     resource(call, row.resource_id)
 }
 
-/// Whether a caller may give a command to a booking. Who is confined to their own confirms only what they hold, and
-/// waives no fee of their own.
+/// The command a caller gives to a booking: as a guest, where they are confined to their own.
 ///
 /// # Errors
-/// `not_found` when the booking is out of reach, `forbidden` when the command is.
+/// `not_found` when the booking, or where it is to go, is out of reach.
 pub async fn booking_command(
     state: &AppState,
     call: &CallContext,
     id: BookingId,
-    command: &BookingCommand,
-) -> Result<()> {
+    command: BookingCommand,
+) -> Result<BookingCommand> {
     if call.caller.scope >= Scope::Tenant {
-        return Ok(());
+        return Ok(command);
     }
     let mut tx = position::read(state, call, MinPosition(None)).await?;
     let row = bookings::get(&mut tx, id.0).await?.ok_or_else(Problem::not_found)?;
     tx.release();
     booking(call, &row)?;
     if let BookingCommand::Reassign { resource_id: Some(to), .. }
-    | BookingCommand::Reschedule { resource_id: Some(to), .. } = command
+    | BookingCommand::Reschedule { resource_id: Some(to), .. } = &command
     {
         resource(call, to.0)?;
     }
-    let own = call.caller.own_customer().is_some();
-    match command {
-        BookingCommand::Confirm if own && row.status != "held" => {
-            Err(Problem::new(Code::Forbidden, "This booking is for the house to confirm."))
-        }
-        BookingCommand::Cancel { waive_fee: true } if own => {
-            Err(Problem::new(Code::Forbidden, "The fee is for the house to waive."))
-        }
-        _ => Ok(()),
-    }
+    Ok(match call.caller.own_customer() {
+        Some(_) => BookingCommand::ByGuest(Box::new(command)),
+        None => command,
+    })
 }
 
 /// The customer a new booking is for, where the caller is confined to their own.

@@ -42,7 +42,8 @@ impl Purpose {
         match self {
             Self::Master | Self::Fernet => None,
             Self::Jwt => Some(2),
-            Self::Link => Some(3),
+            // The link of a guest works until after the stay, which may be years ahead.
+            Self::Link => Some(12),
         }
     }
 }

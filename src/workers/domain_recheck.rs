@@ -64,7 +64,8 @@ async fn look(
     Ok(())
 }
 
-/// Takes domains of active tenants. They count as checked from now on, so that no other node takes them.
+/// Takes domains, also of tenants that are switched off: whose a host is, is the platform's to know, and one that was sold
+/// is the new owner's to prove. They count as checked from now on, so that no other node takes them.
 async fn due(store: &EventStore, every: Duration) -> Result<Vec<Due>, StoreError> {
     let attempted = "take domains to be checked";
     let mut tx = TenantTx::begin(store.database().app(), &Schema::platform(), Access::Write).await?;
@@ -79,7 +80,6 @@ async fn due(store: &EventStore, every: Duration) -> Result<Vec<Due>, StoreError
         "WITH taken AS (
              INSERT INTO domain_checks AS c (domain_id, checked_at)
              SELECT d.domain_id, now() FROM tenant_domains d
-             JOIN tenants t ON t.id = d.tenant_id AND t.active
              LEFT JOIN domain_checks k ON k.domain_id = d.domain_id
              WHERE greatest(k.checked_at, d.verified_at) <= now() - make_interval(secs => $1)
              ORDER BY greatest(k.checked_at, d.verified_at), d.domain_id LIMIT $2

@@ -1,4 +1,4 @@
-//! Background work of a node. Every worker goes over the active tenants only, is safe to run on many nodes at once,
+//! Background work of a node. What works for tenants does so for the active ones only. Every worker is safe to run on many nodes at once,
 //! and can be stopped at any time: what it had not committed is done again.
 
 pub mod api_call_retention;
@@ -11,7 +11,10 @@ pub mod mailer;
 pub mod projector;
 pub mod rate_limit_pruning;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use daybook_projections::Schema;
 use tokio::task::JoinSet;
@@ -121,9 +124,13 @@ async fn active(directory: &TenantDirectory) -> Result<Vec<Schema>, TenancyError
     Ok(tenants.into_iter().filter(|tenant| tenant.active).map(|tenant| Schema::tenant(tenant.id)).collect())
 }
 
+/// How old the list of active tenants may be when something is done for one: no job of a tenant runs a second after it
+/// was switched off.
+const FRESH: Duration = Duration::from_millis(500);
+
 /// Does something for each active tenant, one after the other, again and again. A tenant's failure is logged and
-/// does not keep the others waiting. The list is read for every round, and the work for a round is spread over
-/// its time, so that a thousand quiet tenants are a steady trickle.
+/// does not keep the others waiting. The work for a round is spread over its time, so that a thousand quiet tenants
+/// are a steady trickle.
 async fn rounds<F>(
     name: &'static str,
     directory: &TenantDirectory,
@@ -145,9 +152,18 @@ async fn rounds<F>(
         if schemas.is_empty() && wait(every, stop).await {
             return;
         }
+        let (mut read, mut still) = (Instant::now(), schemas.clone());
         for schema in schemas {
             if wait(step, stop).await {
                 return;
+            }
+            if read.elapsed() >= FRESH {
+                read = Instant::now();
+                // Nobody is worked for while it is not known who is switched off.
+                still = active(directory).await.unwrap_or_default();
+            }
+            if !still.contains(&schema) {
+                continue;
             }
             if let Err(error) = work(schema.clone()).await {
                 tracing::warn!(worker = name, %schema, error = &error as &dyn std::error::Error, "failed for a tenant");

@@ -35,7 +35,7 @@ use crate::{
 
 /// How often the list of active tenants is read: a tenant that was deactivated is left alone within a second.
 const REFRESH: Duration = Duration::from_millis(700);
-/// A tenant's gauges are set no more often than this.
+/// A tenant's lag is looked up no more often than this.
 const REPORT: Duration = Duration::from_secs(1);
 /// Having reached the head, a task rests for so many times as long as its turn took. While there is little to do
 /// nobody notices; under load the projections leave the machine to commands, and larger batches cost less an event.
@@ -166,8 +166,17 @@ struct Ended {
     schema: Schema,
     /// Whether there is more to do at once.
     more: bool,
-    /// Whether the gauges were set; `None` when there was nothing to set.
-    gauges_set: Option<bool>,
+    lag: Lag,
+}
+
+/// What a turn found out about how far a tenant's projections are behind.
+enum Lag {
+    /// As before.
+    Same,
+    /// Changed, but it was not looked up.
+    Unknown,
+    /// This much.
+    Known(Vec<ProjectionStatus>),
 }
 type Moved = (Schema, watch::Receiver<i64>);
 
@@ -185,9 +194,9 @@ struct Projector {
     busy: HashSet<Schema>,
     /// Tenants that got new events while they were worked on.
     woken: HashSet<Schema>,
-    /// Tenants whose gauges have to be set, and when those of each were set last.
+    /// Tenants whose lag changed since it was looked up, and what was found when.
     unreported: HashSet<Schema>,
-    reported: HashMap<Schema, Instant>,
+    reported: HashMap<Schema, (Instant, Vec<ProjectionStatus>)>,
     tasks: JoinSet<Ended>,
     stop: CancellationToken,
 }
@@ -245,14 +254,14 @@ impl Projector {
             let Some(schema) = self.ready.pop_front() else { return };
             self.queued.remove(&schema);
             self.busy.insert(schema.clone());
-            let due = self.reported.get(&schema).is_none_or(|at| at.elapsed() >= REPORT);
-            let gauges = Gauges { due, unset: self.unreported.contains(&schema) };
-            self.tasks.spawn(work(self.store.clone(), schema, self.stepper, gauges, self.stop.clone()));
+            let due = self.reported.get(&schema).is_none_or(|(at, _)| at.elapsed() >= REPORT);
+            let report = Report { due, missing: self.unreported.contains(&schema) };
+            self.tasks.spawn(work(self.store.clone(), schema, self.stepper, report, self.stop.clone()));
         }
     }
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let Ended { schema, more, gauges_set } = match ended {
+        let Ended { schema, more, lag } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 // Which tenant's it was is lost with it; leases keep two tasks from folding the same.
@@ -264,17 +273,34 @@ impl Projector {
                 return;
             }
         };
-        match gauges_set {
-            Some(true) => {
+        match lag {
+            Lag::Known(status) => {
                 self.unreported.remove(&schema);
-                self.reported.insert(schema.clone(), Instant::now());
+                self.reported.insert(schema.clone(), (Instant::now(), status));
+                self.set_gauges();
             }
-            Some(false) => drop(self.unreported.insert(schema.clone())),
-            None => {}
+            Lag::Unknown => drop(self.unreported.insert(schema.clone())),
+            Lag::Same => {}
         }
         self.busy.remove(&schema);
         if (self.woken.remove(&schema) || more) && self.tenants.contains(&schema) {
             self.enqueue(schema);
+        }
+    }
+
+    /// Says how far the tenant that is furthest behind is, as far as this node worked for it; which one that is, and how
+    /// many there are, is not for everybody who may read metrics.
+    fn set_gauges(&self) {
+        for projection in ALL {
+            let all = || self.reported.values().flat_map(|(_, status)| status);
+            let of_this = || all().filter(|status| status.name == projection.name());
+            let labels = [("projection", projection.name())];
+            let events = of_this().map(|status| status.lag_events).max().unwrap_or(0);
+            let seconds = of_this().map(|status| status.lag_seconds).fold(0.0, f64::max);
+            let parked: i64 = of_this().map(|status| status.parked).sum();
+            metrics::gauge!("daybook_projection_lag_events", &labels).set(events as f64);
+            metrics::gauge!("daybook_projection_lag_seconds", &labels).set(seconds);
+            metrics::gauge!("daybook_projection_parked_events", &labels).set(parked as f64);
         }
     }
 }
@@ -289,11 +315,11 @@ async fn moved(schema: Schema, mut watch: watch::Receiver<i64>, linger: Duration
     (schema, watch)
 }
 
-/// Whether a tenant's gauges may be set again, and whether what was set last is out of date.
+/// Whether a tenant's lag may be looked up again, and whether what was found last is out of date.
 #[derive(Clone, Copy)]
-struct Gauges {
+struct Report {
     due: bool,
-    unset: bool,
+    missing: bool,
 }
 
 /// Brings one tenant to its head, or as far as its turn lasts.
@@ -301,15 +327,15 @@ async fn work(
     store: EventStore,
     schema: Schema,
     stepper: Stepper,
-    gauges: Gauges,
+    report: Report,
     stop: CancellationToken,
 ) -> Ended {
     let began = Instant::now();
-    let mut changed = gauges.unset;
+    let mut changed = report.missing;
     let mut more = true;
     for _ in 0..STEPS_AT_ONCE {
         if stop.is_cancelled() {
-            return Ended { schema, more: false, gauges_set: None };
+            return Ended { schema, more: false, lag: Lag::Same };
         }
         match step(&store, &schema, stepper).await {
             Ok(Step::Moved) => changed = true,
@@ -334,30 +360,17 @@ async fn work(
             }
         }
     }
-    let gauges_set = match (changed, gauges.due) {
-        (false, _) => None,
-        (true, false) => Some(false),
-        (true, true) => Some(report(&store, &schema).await),
+    let lag = match (changed, report.due) {
+        (false, _) => Lag::Same,
+        (true, false) => Lag::Unknown,
+        // Zero unless it stands still.
+        (true, true) => status(&store, &schema).await.map_or(Lag::Unknown, Lag::Known),
     };
     if changed && !more {
         let rest = (began.elapsed() * REST).min(LONGEST_REST);
         let _ = tokio::time::timeout(rest, stop.cancelled()).await;
     }
-    Ended { schema, more, gauges_set }
-}
-
-/// Sets the gauges to what the tenant that was worked on last is behind by: zero unless it stands still.
-async fn report(store: &EventStore, schema: &Schema) -> bool {
-    let Ok(all) = status(store, schema).await else { return false };
-    let mut by_name: HashMap<&str, &ProjectionStatus> = all.iter().map(|it| (it.name.as_str(), it)).collect();
-    for projection in ALL {
-        let Some(it) = by_name.remove(projection.name()) else { continue };
-        let labels = [("projection", projection.name().to_owned()), ("tenant", schema.name().to_owned())];
-        metrics::gauge!("daybook_projection_lag_events", &labels).set(it.lag_events as f64);
-        metrics::gauge!("daybook_projection_lag_seconds", &labels).set(it.lag_seconds);
-        metrics::gauge!("daybook_projection_parked_events", &labels).set(it.parked as f64);
-    }
-    true
+    Ended { schema, more, lag }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ async fn proved(app: &TestApp, dns: &DnsServer, tenant: &TestTenant, host: &str)
 async fn within_a_second(nodes: &[&TestApp], origin: &str, tenant: Option<TenantId>) {
     let until = Instant::now() + Duration::from_secs(1);
     for node in nodes {
-        while node.state.origins().tenant_of(origin).await != tenant {
+        while node.state.origins().tenant_of(origin).await.unwrap() != tenant {
             assert!(Instant::now() < until, "{origin} is not {tenant:?}'s within a second");
             sleep(Duration::from_millis(20)).await;
         }

@@ -315,7 +315,7 @@ async fn an_api_key_is_shown_once_scoped_and_revoked() {
         app.post_as(&ada.token, "/api-keys", &body).await.expect_problem(422, "validation_failed");
     }
     let many = json!({"name": "Site", "permissions": ["bookings:read:tenant"], "calls_per_hour": 1_001});
-    app.post_as(&ada.token, "/api-keys", &many).await.expect_problem(422, "validation_failed");
+    app.post_as(&ada.token, "/api-keys", &many).await.expect_problem(403, "plan_limit");
     app.with_token(&ada.token, Method::DELETE, &format!("/api-keys/{}", id(&made)), None).await.expect(204);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     app.get_as(&key, "/bookings").await.expect_problem(401, "unauthenticated");

@@ -59,6 +59,21 @@ fn the_next_starts_follow_a_slot_that_is_taken() {
 }
 
 #[test]
+fn a_search_that_finds_nothing_ends() {
+    let mut offering = slot_offering();
+    offering.terms.duration_minutes = Some(1);
+    let until = |end: &str| {
+        let during = Interval::new(instant("2026-07-01T00:00:00Z"), instant(end)).unwrap();
+        candidate(1, 1, &[Claim { during, ..claim(7, "2026-07-01", "2026-07-02", None) }])
+    };
+    let found = |candidate| alternatives(&offering, &slot("2026-07-01T08:00:00Z"), &[candidate], now()).len();
+    assert_eq!(found(until("2026-07-04T12:00:00Z")), MOST_ALTERNATIVES);
+    // Five thousand minutes are three and a half days.
+    assert_eq!(found(until("2026-07-05T00:00:00Z")), 0);
+    assert_eq!((most_starts(&offering, 2), most_starts(&slot_offering(), 1)), (2_880, 24));
+}
+
+#[test]
 fn every_start_offered_can_be_booked_and_none_lies_in_a_gap() {
     let open = slots_on(&slot_offering(), &candidate(1, 1, &[]), date("2027-03-28"), now());
     assert_eq!(open.len(), 23);

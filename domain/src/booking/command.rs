@@ -64,6 +64,19 @@ pub enum BookingCommand {
     NoShow,
     /// The hold has run out.
     Expire,
+    /// Asked by the guest whose booking it is: a confirm of what they hold, a cancel, or a reschedule as long as it
+    /// costs nobody anything. The house is asked for the rest.
+    ByGuest(Box<BookingCommand>),
+}
+
+impl BookingCommand {
+    /// The command as if the house gave it: what it is about, whoever asks.
+    pub fn asked(&self) -> &Self {
+        match self {
+            Self::ByGuest(command) => command.asked(),
+            command => command,
+        }
+    }
 }
 
 /// When a booking is wanted.

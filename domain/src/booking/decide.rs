@@ -54,7 +54,10 @@ pub(super) fn decide(booking: &Booking, command: &BookingCommand, context: &Book
     }
     let Some(id) = booking.id else { return Err(DomainError::not_found("booking")) };
     let existing = Existing { id, booking, status: booking.status_at(context.now), context };
-    match command {
+    if let BookingCommand::ByGuest(_) = command {
+        existing.guest_may(command.asked())?;
+    }
+    match command.asked() {
         BookingCommand::Book { .. } => Err(DomainError::AlreadyExists { what: "booking".into() }),
         BookingCommand::Confirm => existing.confirm(),
         BookingCommand::Reject => existing.reject(),
@@ -67,7 +70,13 @@ pub(super) fn decide(booking: &Booking, command: &BookingCommand, context: &Book
         BookingCommand::CheckOut => existing.check_out(),
         BookingCommand::NoShow => existing.no_show(),
         BookingCommand::Expire => existing.expire(),
+        // What is asked is never asked by a guest again.
+        BookingCommand::ByGuest(_) => Err(forbidden("this is for the house")),
     }
+}
+
+fn forbidden(detail: &str) -> DomainError {
+    DomainError::Forbidden { detail: detail.into() }
 }
 
 /// The fields of [`BookingCommand::Book`].
@@ -168,6 +177,34 @@ struct Existing<'a> {
 }
 
 impl<'a> Existing<'a> {
+    /// What guests may do to their own booking. They do not approve it, waive its fee, or move it out of reach of a fee
+    /// or a no-show.
+    fn guest_may(&self, command: &BookingCommand) -> Result<(), DomainError> {
+        match command {
+            BookingCommand::Confirm if self.status == BookingStatus::Pending => {
+                Err(forbidden("the booking is for the house to confirm"))
+            }
+            BookingCommand::Cancel { waive_fee: true } => Err(forbidden("the fee is for the house to waive")),
+            BookingCommand::Reschedule { .. } if self.status == BookingStatus::Confirmed => {
+                let start = self.booking.during.start();
+                if start <= self.context.now {
+                    return Err(DomainError::wrong_state("begun", "the booking has begun; ask the house"));
+                }
+                match self.booking.policy.fee_percent_at(self.context.now, start) {
+                    0 => Ok(()),
+                    _ => Err(DomainError::wrong_state(
+                        "fee_due",
+                        "cancelling would cost by now, so moving is for the house to do",
+                    )),
+                }
+            }
+            BookingCommand::Confirm | BookingCommand::Cancel { .. } | BookingCommand::Reschedule { .. } => {
+                Ok(())
+            }
+            _ => Err(forbidden("this is for the house")),
+        }
+    }
+
     fn confirm(&self) -> Decision {
         let resource_id = self.booking.resource_id;
         match self.status {

@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 use super::ApiKeyBody;
 use crate::{
     app::AppState,
+    auth::Principal,
     http::{
         context::CommandContext,
         json::Json,
         position::{self, MinPosition},
-        problem::{Problem, ProblemBody, Result},
+        problem::{Code, Problem, ProblemBody, Result},
         respond, roles,
     },
     tenancy::admin::NewApiKey,
@@ -29,16 +30,17 @@ pub struct CreateApiKey {
     name: String,
     /// What it may do, as `resource:action:scope`: at most what its maker has.
     permissions: Vec<String>,
-    /// How many calls an hour; left out, as the plan says, which is also the most.
+    /// How many calls an hour; left out, as the plan says, which is also the most. A key makes keys for no more than it
+    /// has itself.
     calls_per_hour: Option<u32>,
-    /// When it stops working by itself.
+    /// When it stops working by itself; at the latest when the key that makes it does.
     expires_at: Option<DateTime<Utc>>,
     /// Why.
     reason: Option<String>,
 }
 
 /// A new API key, with the key itself.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct NewKeyBody {
     /// The key. It is shown only now.
     pub key: String,
@@ -66,15 +68,16 @@ pub async fn create(
     let plan =
         state.auth().active_tenant(call.caller.tenant).await?.map_or(0, |tenant| tenant.api_calls_per_hour);
     if value.calls_per_hour.is_some_and(|calls| calls > plan) {
-        return Err(Problem::field("/calls_per_hour", "above_plan", "the plan allows fewer calls an hour"));
+        return Err(Problem::new(Code::PlanLimit, format!("The plan allows {plan} calls an hour.")));
     }
+    let (hourly, expires_at) = within(principal, plan, value.calls_per_hour, value.expires_at)?;
     let new = NewApiKey {
         name: Name::new(&value.name, "/name")?,
         permissions: roles::permissions(&value.permissions)?,
         held: principal.permissions.clone(),
         tier: principal.tier,
-        hourly: value.calls_per_hour.map_or(HourlyLimit::Plan, HourlyLimit::Calls),
-        expires_at: value.expires_at,
+        hourly,
+        expires_at,
         by_operator: false,
     };
     let metadata = context.metadata(value.reason)?;
@@ -85,4 +88,28 @@ pub async fn create(
     tx.release();
     let body = NewKeyBody { key: issued.key.expose_secret().to_owned(), about: row.into() };
     respond::created(&committed, "api-keys", &body)
+}
+
+/// The limit and the end of a key, within those of the key that makes it.
+fn within(
+    maker: &Principal,
+    plan: u32,
+    calls: Option<u32>,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<(HourlyLimit, Option<DateTime<Utc>>)> {
+    let hourly = match (calls, maker.calls_per_hour.filter(|own| *own < plan)) {
+        (Some(calls), Some(own)) if calls > own => {
+            let detail = "the key that makes it may make fewer calls an hour";
+            return Err(Problem::field("/calls_per_hour", "above_own", detail));
+        }
+        (Some(calls), _) | (None, Some(calls)) => HourlyLimit::Calls(calls),
+        (None, None) => HourlyLimit::Plan,
+    };
+    match (expires_at, maker.expires_at) {
+        (Some(at), Some(own)) if at > own => {
+            let detail = "the key that makes it expires earlier";
+            Err(Problem::field("/expires_at", "above_own", detail))
+        }
+        (at, own) => Ok((hourly, at.or(own))),
+    }
 }

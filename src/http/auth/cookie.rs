@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     app::AppState,
+    auth::{authorize, refresh_token::Shown},
     http::problem::{Code, Problem, Result},
 };
 
@@ -81,6 +82,19 @@ pub async fn guard(state: &AppState, headers: &HeaderMap) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses the cookie of one tenant on the pages of another, or with its slug.
+///
+/// # Errors
+/// `tenant_mismatch`; `unavailable` when the database is away.
+pub async fn of_this_tenant(state: &AppState, headers: &HeaderMap, shown: &Shown) -> Result<()> {
+    match authorize::named_tenant(state, headers).await? {
+        Some(named) if Some(named) != shown.tenant => {
+            Err(Problem::new(Code::TenantMismatch, "The cookie is of another tenant."))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

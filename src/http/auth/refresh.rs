@@ -8,10 +8,7 @@ use http::{HeaderMap, header};
 use super::{Granted, TokenBody, answer, chrono, cookie};
 use crate::{
     app::AppState,
-    auth::{
-        authorize,
-        refresh_token::{Rotated, Shown},
-    },
+    auth::refresh_token::{Rotated, Shown},
     eventstore::{Command, StoreError, Unit},
     http::{
         client_address::ClientAddress,
@@ -45,11 +42,7 @@ pub async fn refresh(
         return Err(refused()?);
     };
     let tenant = shown.tenant;
-    if let Some(named) = authorize::named_tenant(&state, &headers).await?
-        && Some(named) != tenant
-    {
-        return Err(Problem::new(Code::TenantMismatch, "The cookie is of another tenant."));
-    }
+    cookie::of_this_tenant(&state, &headers, &shown).await?;
     if let Some(tenant) = tenant
         && state.auth().active_tenant(tenant).await?.is_none()
     {

@@ -146,7 +146,7 @@ pub(in crate::http) fn respond(answer: &Availability) -> Result<Response> {
 /// The answer from what was found.
 ///
 /// # Errors
-/// `not_found` for an offering that is not on the resource, `validation_failed` for too many days of slots.
+/// `not_found` for an offering that is not on the resource, `validation_failed` for too many days or starts of slots.
 pub(in crate::http) fn answer(places: Places, asked: Asked, dates: Dates) -> Result<Availability> {
     let Places { offering, candidates, now } = places;
     let offering_id = match asked {
@@ -163,6 +163,7 @@ pub(in crate::http) fn answer(places: Places, asked: Asked, dates: Dates) -> Res
     let offering = offering.unwrap_or_default();
     if offering.mode == OfferingMode::Slot {
         dates.at_most(MAX_SLOT_DAYS)?;
+        dates.few_starts(&offering, candidates.len())?;
     }
     let nights = Nights::new(dates.from, dates.to)
         .map_err(|_| Problem::field("?from", "out_of_range", "these dates are out of range"))?;

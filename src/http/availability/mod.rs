@@ -6,7 +6,10 @@ pub mod explain;
 pub mod free;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use daybook_domain::offering::{Offering, OfferingMode};
+use daybook_domain::{
+    availability,
+    offering::{Offering, OfferingMode},
+};
 use daybook_projections::claims;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,6 +25,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 pub const MAX_NIGHTS: i64 = 62;
 /// The most days one question about slots covers.
 pub const MAX_SLOT_DAYS: i64 = 31;
+/// The most starts one question about slots may have to work out, over all its resources.
+pub const MAX_STARTS: u64 = 20_000;
 
 /// Local dates `[from, to)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,24 @@ impl Dates {
             return Err(Problem::field("?to", "range_too_long", format!("at most {most} days at once")));
         }
         Ok(())
+    }
+
+    /// Refuses more starts of appointments than one question may have, on so many resources.
+    ///
+    /// # Errors
+    /// `validation_failed` at `?to`.
+    pub fn few_starts(&self, offering: &Offering, resources: usize) -> Result<()> {
+        let resources = u64::try_from(resources).unwrap_or(u64::MAX);
+        let a_day = availability::most_starts(offering, 1).saturating_mul(resources);
+        let days = (self.to - self.from).num_days().unsigned_abs();
+        if a_day.saturating_mul(days) <= MAX_STARTS {
+            return Ok(());
+        }
+        let detail = match MAX_STARTS / a_day.max(1) {
+            0 => "too many starts even on one day: ask for one resource".to_owned(),
+            most => format!("at most {most} days of these appointments at once"),
+        };
+        Err(Problem::field("?to", "range_too_long", detail))
     }
 
     /// Instants that surely hold everything these dates depend on, in any zone; by nights if no offering is given.

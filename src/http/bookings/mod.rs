@@ -207,8 +207,8 @@ async fn run(
     hash: [u8; 32],
 ) -> Result<Response> {
     let call = context.call.clone();
-    scope::booking_command(state, &call, id, &command).await?;
-    let wanted = match &command {
+    let command = scope::booking_command(state, &call, id, command).await?;
+    let wanted = match command.asked() {
         BookingCommand::Reschedule { when, .. } => Some(when.clone()),
         _ => None,
     };

@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use daybook_domain::{
-    Currency, Slug, TenantId, UserId,
+    Currency, TenantId, UserId,
     local_time::parse_zone,
     permission::Tier,
     text::{Email, Name},
@@ -23,7 +23,7 @@ use crate::{
         invitations,
         json::Json,
         problem::{Code, Problem, ProblemBody, Result},
-        respond,
+        respond, signup,
     },
     tenancy::{Access, TenantTx, admin::NewTenant},
 };
@@ -79,7 +79,7 @@ pub async fn create_tenant(
         })
         .transpose()?;
     let new = NewTenant {
-        slug: Slug::new(&value.slug, "/slug")?,
+        slug: signup::slug(&value.slug)?,
         name: Name::new(&value.name, "/name")?.as_str().to_owned(),
         plan: value.plan.unwrap_or_else(|| "free".into()),
         temporary,

@@ -59,14 +59,22 @@ impl FromRequestParts<AppState> for ReadBudget {
     }
 }
 
+/// A call to what the house may close to the public: asking what is free, and booking.
 impl FromRequestParts<AppState> for PublicCall {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
-        match Self::named(parts, state).await? {
-            Some(tenant) => Self::of(parts, state, tenant).await,
-            None => Err(Problem::not_found()),
+        let tenant = Self::named(parts, state).await?.ok_or_else(Problem::not_found)?;
+        let call = Self::of(parts, state, tenant).await?;
+        if call.key.is_none() {
+            let mut tx = position::read_in(state, &call.schema(), MinPosition(None)).await?;
+            let settings = settings::get(&mut tx).await?;
+            tx.release();
+            if !settings.public_bookings {
+                return Err(Problem::not_found());
+            }
         }
+        Ok(call)
     }
 }
 
@@ -87,22 +95,15 @@ impl PublicCall {
         Ok(named)
     }
 
-    /// A call to a tenant's public pages.
+    /// A call to a tenant's public pages, whether or not it takes bookings from the public: whoever has booked keeps
+    /// what they have.
     ///
     /// # Errors
-    /// `not_found` when the tenant is not active, or takes no bookings from the public and there is no key.
+    /// `not_found` when the tenant is not active.
     pub(super) async fn of(parts: &mut Parts, state: &AppState, tenant: TenantId) -> Result<Self> {
         let key = parts.extensions.get::<Authorized>().map(|authorized| authorized.principal.clone());
         if state.auth().active_tenant(tenant).await?.is_none() {
             return Err(Problem::not_found());
-        }
-        if key.is_none() {
-            let mut tx = position::read_in(state, &Schema::tenant(tenant), MinPosition(None)).await?;
-            let settings = settings::get(&mut tx).await?;
-            tx.release();
-            if !settings.public_bookings {
-                return Err(Problem::not_found());
-            }
         }
         let client = ClientAddress::of(&parts.extensions);
         let anonymous = Anonymous::from_request_parts(parts, state).await?;

@@ -146,7 +146,8 @@ async fn run(
         _ => None,
     };
     let (tenant, schema, id) = (guest.call.tenant, guest.call.schema(), guest.booking);
-    let command = Command::to(id, command).expecting(guest.call.if_match.expected());
+    let command =
+        Command::to(id, BookingCommand::ByGuest(Box::new(command))).expecting(guest.call.if_match.expected());
     let changed = async {
         let unit = guest.call.unit(vec![command], reason, hash)?;
         match state.store().execute(&schema, unit).await {

@@ -6,10 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use daybook_domain::{
-    Slug,
-    text::{Email, Name},
-};
+use daybook_domain::text::{Email, Name};
 use daybook_projections::Schema;
 use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,7 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{FIELD, SignupLink, Waiting};
+use super::{FIELD, SignupLink, Waiting, slug};
 use crate::{
     app::AppState,
     auth::{
@@ -74,7 +71,7 @@ pub async fn ask(
     let limits = state.limits();
     let allowance = limits.check(&limits.policies().signup, &address.limit_key().to_string()).await?;
     let tenant_name = Name::new(&value.tenant_name, "/tenant_name")?;
-    let slug = Slug::new(&value.slug, "/slug")?;
+    let slug = slug(&value.slug)?;
     let email = Email::new(&value.email, "/email")?;
     let local = email.as_str().split('@').next().unwrap_or_default().to_owned();
     let name = Name::new(value.name.as_deref().unwrap_or(&local), "/name")?;

@@ -3,10 +3,12 @@
 pub mod ask;
 pub mod confirm;
 
+use daybook_domain::Slug;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
+use super::problem::{Problem, Result};
 use crate::app::AppState;
 
 /// What the sealed payload of a sign-up is bound to.
@@ -32,4 +34,16 @@ struct Waiting {
 struct SignupLink {
     #[serde(rename = "s")]
     id: Uuid,
+}
+
+/// A slug that is anybody may take.
+///
+/// # Errors
+/// `validation_failed` when it is none, or would pass for the platform itself.
+pub(in crate::http) fn slug(text: &str) -> Result<Slug> {
+    let slug = Slug::new(text, "/slug")?;
+    if slug.is_reserved() {
+        return Err(Problem::field("/slug", "reserved", "this name is the platform's own"));
+    }
+    Ok(slug)
 }

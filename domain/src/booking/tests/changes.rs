@@ -108,6 +108,37 @@ fn cancelling_costs_what_was_agreed() {
 }
 
 #[test]
+fn guests_move_their_booking_only_while_that_is_free() {
+    let by_guest = |command| BookingCommand::ByGuest(Box::new(command));
+    let moved = || by_guest(reschedule(nights("2026-08-01", "2026-08-02")));
+    let given = || vec![event(strict(), vec![], book(week()))];
+    let at = |now| at(now, strict());
+    assert!(matches!(event(at("2026-06-20T08:00:00Z"), given(), moved()), BookingEvent::Rescheduled(_)));
+    assert_eq!(code(&refused(at("2026-06-29T08:00:00Z"), given(), moved())), "fee_due");
+    assert_eq!(code(&refused(at("2026-07-02T08:00:00Z"), given(), moved())), "begun");
+    let house = reschedule(nights("2026-08-01", "2026-08-02"));
+    assert!(matches!(event(at("2026-06-29T08:00:00Z"), given(), house), BookingEvent::Rescheduled(_)));
+    let late = event(at("2026-06-29T08:00:00Z"), given(), by_guest(cancel()));
+    assert_eq!(late, BookingEvent::Cancelled { fee: euros(35_000), waived: false });
+}
+
+#[test]
+fn guests_neither_approve_nor_waive_nor_do_the_work_of_the_house() {
+    let by_guest = |command| BookingCommand::ByGuest(Box::new(command));
+    let forbidden = |error| matches!(error, DomainError::Forbidden { .. });
+    let hold = vec![event(with_approval(), vec![], book_with!(week(), hold: true))];
+    let submitted = event(with_approval(), hold.clone(), by_guest(BookingCommand::Confirm));
+    assert_eq!(submitted, BookingEvent::Submitted { resource_id: resource_id(1) });
+    assert!(forbidden(refused(context(), after(hold, submitted), by_guest(BookingCommand::Confirm))));
+    let waive = BookingCommand::Cancel { waive_fee: true };
+    for command in [waive, reassign(None, Some(1), false), BookingCommand::CheckIn { unit: None }] {
+        assert!(forbidden(refused(on_arrival(), booked(), by_guest(command))));
+    }
+    let twice = by_guest(by_guest(BookingCommand::NoShow));
+    assert!(forbidden(refused(on_arrival(), booked(), twice)));
+}
+
+#[test]
 fn holds_and_requests_are_cancelled_for_free() {
     let free = BookingEvent::Cancelled { fee: euros(0), waived: false };
     assert_eq!(event(context(), held(), cancel()), free);
