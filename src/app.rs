@@ -243,18 +243,6 @@ impl AppState {
         Ok(tenant)
     }
 
-    /// The tenant whose verified domain an origin is.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn tenant_of_origin(&self, origin: &str) -> Result<Option<TenantId>> {
-        // A page of the platform itself is of no tenant.
-        if self.origins().is_platform(origin) {
-            return Ok(None);
-        }
-        Ok(self.origins().tenant_of(origin).await?)
-    }
-
     /// A tenant's time zone: the default of its resources.
     ///
     /// # Errors

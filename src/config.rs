@@ -181,6 +181,8 @@ settings! {
     body_limit: usize => usize = 1024 * 1024, "DAYBOOK_BODY_LIMIT", |v| v;
     /// How long one request may take.
     request_timeout: Span => Duration = Duration::from_secs(30), "DAYBOOK_REQUEST_TIMEOUT", |v: Span| v.0;
+    /// Most connections from one address at once (an IPv6 network of 64 bits), where no proxies are trusted; 0 is no limit.
+    connections_per_address: usize => usize = 512, "DAYBOOK_CONNECTIONS_PER_ADDRESS", |v| v;
     /// How long a client may take to send its request's head.
     header_timeout: Span => Duration = Duration::from_secs(10), "DAYBOOK_HEADER_TIMEOUT", |v: Span| v.0;
     /// How long one statement may take in the database.
@@ -192,6 +194,8 @@ settings! {
         |v: Span| v.0;
     /// How long a session lasts at most, however often it is refreshed.
     session_lifetime: Span => Duration = Duration::from_secs(30 * 86_400), "DAYBOOK_SESSION_LIFETIME", |v: Span| v.0;
+    /// How long a sign-in takes at least that fails. Longer than comparing any password that was imported.
+    failed_login_time: Span => Duration = Duration::from_millis(500), "DAYBOOK_FAILED_LOGIN_TIME", |v: Span| v.0;
     /// Memory of one password hash, in KiB.
     argon2_memory_kib: u32 => u32 = 19 * 1024, "DAYBOOK_ARGON2_MEMORY_KIB", |v| v;
     /// Passes of one password hash.
@@ -345,6 +349,7 @@ impl Settings {
             ("access_token_lifetime", self.access_token_lifetime),
             ("refresh_token_lifetime", self.refresh_token_lifetime),
             ("session_lifetime", self.session_lifetime),
+            ("failed_login_time", self.failed_login_time),
         ];
         let numbers = [
             ("pool_size", self.pool_size == 0),

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, net::IpAddr, num::NonZeroU32, path::Path, sync::Arc, time::SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use daybook_domain::TenantId;
+use daybook_domain::{TenantId, envelope::Metadata};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::Extensions;
 use serde::Serialize;
@@ -42,8 +42,8 @@ pub enum SecurityEventKind {
     TenantMismatch,
     /// More requests than a limit allows.
     RateLimited,
-    /// A code was guessed at as often as is allowed.
-    OtpExhausted,
+    /// A code that is wrong, or was guessed at as often as is allowed.
+    OtpFailed,
     /// Somebody asked for a new password.
     PasswordResetRequested,
     /// A password was changed, by whichever way.
@@ -54,8 +54,8 @@ pub enum SecurityEventKind {
     SessionRevoked,
     /// An account was made.
     SignedUp,
-    /// An account's deletion was asked for.
-    AccountDeletionRequested,
+    /// An account was deleted.
+    AccountDeleted,
     /// An API key was made.
     ApiKeyCreated,
     /// An API key was revoked.
@@ -90,6 +90,19 @@ impl SecurityEvent {
     #[must_use]
     pub fn new(event: SecurityEventKind) -> Self {
         Self { event, tenant: None, actor: None, ip: None, request_id: None, detail: None }
+    }
+
+    /// What a command does with this metadata.
+    #[must_use]
+    pub fn of(event: SecurityEventKind, tenant: Option<TenantId>, metadata: &Metadata) -> Self {
+        Self {
+            event,
+            tenant,
+            actor: Some(metadata.actor.clone()),
+            ip: metadata.ip.as_deref().and_then(|ip| ip.parse().ok()),
+            request_id: metadata.request_id,
+            detail: None,
+        }
     }
 
     /// In this tenant.
@@ -209,13 +222,13 @@ impl SecurityEventKind {
             Self::PermissionDenied => "permission_denied",
             Self::TenantMismatch => "tenant_mismatch",
             Self::RateLimited => "rate_limited",
-            Self::OtpExhausted => "otp_exhausted",
+            Self::OtpFailed => "otp_failed",
             Self::PasswordResetRequested => "password_reset_requested",
             Self::PasswordChanged => "password_changed",
             Self::OriginRefused => "origin_refused",
             Self::SessionRevoked => "session_revoked",
             Self::SignedUp => "signed_up",
-            Self::AccountDeletionRequested => "account_deletion_requested",
+            Self::AccountDeleted => "account_deleted",
             Self::ApiKeyCreated => "api_key_created",
             Self::ApiKeyRevoked => "api_key_revoked",
         }

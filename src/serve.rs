@@ -1,6 +1,13 @@
 //! The accept loop: `axum::serve` knows neither a header timeout nor TLS, so connections are driven here.
 
-use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -15,17 +22,28 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use crate::{access_log, app::AppState, http::client_address::Peer, tls};
+use crate::{
+    access_log,
+    app::AppState,
+    http::client_address::{LimitKey, Peer, limit_key},
+    tls,
+};
 
 /// Bounds of the accept loop.
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
     /// The most connections at once; more wait to be accepted.
     pub max_connections: usize,
+    /// The most from one address, or IPv6 network; more are closed at once. Proxies of ours are one address for
+    /// everybody: where there are any, this does not count.
+    pub per_address: usize,
+    /// How long a client may take none of an answer that waits for it.
+    pub write_timeout: Duration,
     /// How long a client may take to send a request's head, which also ends idle connections; and for TLS to begin.
     pub header_timeout: Duration,
     /// How long requests in flight may take once the server stops.
@@ -36,6 +54,8 @@ impl Default for ServeLimits {
     fn default() -> Self {
         Self {
             max_connections: 8_192,
+            per_address: usize::MAX,
+            write_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(20),
         }
@@ -51,7 +71,13 @@ pub async fn serve(
     state: AppState,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let limits = ServeLimits { header_timeout: state.settings().header_timeout, ..ServeLimits::default() };
+    let settings = state.settings();
+    let per_address = match (settings.trusted_proxy_hops, settings.connections_per_address) {
+        (0, most) if most > 0 => most,
+        _ => usize::MAX,
+    };
+    let limits =
+        ServeLimits { header_timeout: settings.header_timeout, per_address, ..ServeLimits::default() };
     serve_with(listener, state, limits, shutdown).await
 }
 
@@ -72,6 +98,7 @@ pub async fn serve_with(
     let access_log = tokio::spawn(access_log::run(state.access_log().clone(), stop.clone()));
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let addresses = Addresses::default();
     let mut connections = JoinSet::new();
     let mut upkeep = interval(Duration::from_secs(5));
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,13 +110,17 @@ pub async fn serve_with(
             Some(_) = connections.join_next() => {}
             accepted = accept(&listener, &permits) => match accepted {
                 Ok((stream, peer, permit)) => {
+                    // Told nothing: an answer would be one more that waits for a reader.
+                    let Some(place) = addresses.enter(peer, limits.per_address) else { continue };
                     let (router, secure, watcher) = (router.clone(), secure.clone(), graceful.watcher());
-                    let time = limits.header_timeout;
+                    let (time, write_timeout) = (limits.header_timeout, limits.write_timeout);
                     connections.spawn(async move {
                         // Given back once the connection has ended.
-                        let _permit = permit;
+                        let _held = (permit, place);
                         // Small answers must not wait for acknowledgements.
                         let _ = stream.set_nodelay(true);
+                        let mut stream = Box::pin(TimeoutStream::new(stream));
+                        stream.as_mut().set_write_timeout_pinned(Some(write_timeout));
                         match secure {
                             None => connection(stream, peer, router, time, watcher).await,
                             Some(secure) => {
@@ -129,11 +160,48 @@ async fn accept(
     Ok((stream, Peer(peer), permit))
 }
 
-async fn handshake(
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<HashMap<LimitKey, usize>>>);
+
+/// One connection of an address; given back when it is dropped.
+struct Place {
+    addresses: Addresses,
+    address: LimitKey,
+}
+
+impl Addresses {
+    /// One more connection of an address, unless it has as many as it may.
+    fn enter(&self, peer: Peer, most: usize) -> Option<Place> {
+        let address = limit_key(peer.0.ip());
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            tracing::debug!("an address has as many connections as it may");
+            return None;
+        }
+        *count += 1;
+        Some(Place { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     secure: TlsAcceptor,
-    stream: TcpStream,
+    stream: S,
     time: Duration,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+) -> Option<tokio_rustls::server::TlsStream<S>> {
     match timeout(time, secure.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {

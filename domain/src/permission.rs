@@ -327,6 +327,35 @@ impl Tier {
     }
 }
 
+/// The tiers whose accounts an API key may give, change or take away: those its tier manages, as far as the key itself
+/// may do all that such an account may. Through accounts nobody gets more than they have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ManagedTiers([bool; Tier::ALL.len()]);
+
+impl ManagedTiers {
+    /// Those of a key of this tier with these permissions.
+    pub fn of_key(own: Tier, held: &Permissions) -> Self {
+        let may = |tier: Tier| {
+            let most = match tier {
+                // Whatever modules or role of the tenant's own they are given.
+                Tier::TenantStaff => Tier::custom_role_ceiling(),
+                tier => tier.permissions(),
+            };
+            own.may_manage(tier) && most.within(held)
+        };
+        let mut tiers = Self::default();
+        for (managed, tier) in tiers.0.iter_mut().zip(Tier::ALL) {
+            *managed = may(*tier);
+        }
+        tiers
+    }
+
+    /// Whether a tier is one of them.
+    pub fn contains(self, tier: Tier) -> bool {
+        Tier::ALL.iter().zip(self.0).any(|(one, managed)| *one == tier && managed)
+    }
+}
+
 impl Module {
     /// What staff who have the module assigned may do.
     pub fn permissions(self) -> Permissions {

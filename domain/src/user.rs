@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CustomerId, Personal, ResetId, ResourceId, RoleId, SessionId, UserId, impl_cqrs_aggregate,
-    permission::{Module, Tier},
+    permission::{ManagedTiers, Module, Tier},
     text::{Email, Name},
 };
 
@@ -101,8 +101,14 @@ pub struct User {
     pub invited_until: Option<DateTime<Utc>>,
     /// Sessions that have not ended.
     pub sessions: BTreeMap<SessionId, Session>,
-    /// Requests for a new password that are open, and until when.
+    /// Requests for a new password that are open, and until when; the newest few.
     pub resets: BTreeMap<ResetId, DateTime<Utc>>,
+    /// How many events there were.
+    #[serde(default)]
+    pub events: i64,
+    /// The sequence of the event that changed the password last.
+    #[serde(default)]
+    pub password_since: i64,
 }
 
 impl Default for User {
@@ -119,6 +125,8 @@ impl Default for User {
             invited_until: None,
             sessions: BTreeMap::new(),
             resets: BTreeMap::new(),
+            events: 0,
+            password_since: 0,
         }
     }
 }
@@ -149,8 +157,8 @@ pub fn email_key(email: &Email) -> String {
 pub enum By {
     /// A user, whose tier is looked up when the command is decided.
     User(UserId),
-    /// A key that may act as this tier.
-    Key(Tier),
+    /// A key that may manage accounts of these tiers.
+    Key(ManagedTiers),
     /// The operator at the command line, a sign-up, or the system itself.
     Operator,
 }
@@ -248,6 +256,9 @@ pub enum UserCommand {
         expires_at: DateTime<Utc>,
         /// The most sessions at once; past it the oldest ends.
         cap: u32,
+        /// The sequence of the account when the password that was given was the right one: a newer password ends what
+        /// the older one had begun.
+        seen: i64,
     },
     /// End a session.
     EndSession {

@@ -7,10 +7,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use daybook_domain::{
-    TenantId,
-    permission::{Permission, Scope, Tier},
-};
+use daybook_domain::permission::{Permission, Scope, Tier};
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
@@ -22,6 +19,7 @@ use crate::{
     access_log::KeyCaller,
     app::AppState,
     http::{
+        cors::Named,
         headers::X_TENANT_SLUG,
         problem::{Code, Problem, Result},
     },
@@ -123,43 +121,40 @@ async fn tenant_agrees(state: &AppState, principal: &Principal, headers: &Header
             return Err(mismatch("X-Tenant-Slug"));
         }
     }
-    if let Some(named) = tenant_of_origin(state, headers).await?
-        && Some(named) != principal.tenant
-    {
-        return Err(mismatch("Origin"));
+    match named_by_origin(state, headers).await? {
+        Named::Nobody => Ok(()),
+        Named::Tenant(named) if Some(named) == principal.tenant => Ok(()),
+        Named::Tenant(_) | Named::Unknown => Err(mismatch("Origin")),
     }
-    Ok(())
 }
 
-/// The tenant whose verified domain a request comes from.
-async fn tenant_of_origin(state: &AppState, headers: &HeaderMap) -> Result<Option<TenantId>> {
-    let Some(origin) = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) else {
-        return Ok(None);
-    };
-    state.tenant_of_origin(origin).await
+/// Whom the page names that a request comes from, by its verified domain.
+async fn named_by_origin(state: &AppState, headers: &HeaderMap) -> Result<Named> {
+    match headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) {
+        Some(origin) => Ok(state.origins().named(origin).await?),
+        None => Ok(Named::Nobody),
+    }
 }
 
-/// The tenant an unauthenticated request is for: as `X-Tenant-Slug` says, else by the verified domain it comes from.
-/// An unknown or inactive one is none.
+/// Whom an unauthenticated request is for: as `X-Tenant-Slug` says, else by the verified domain it comes from.
 ///
 /// # Errors
-/// `tenant_mismatch` when the two name different tenants; `unavailable` when the database is away.
-pub async fn named_tenant(state: &AppState, headers: &HeaderMap) -> Result<Option<TenantId>> {
-    let by_origin = tenant_of_origin(state, headers).await?;
+/// `tenant_mismatch` when the two do not name the same tenant; `unavailable` when the database is away.
+pub async fn named_tenant(state: &AppState, headers: &HeaderMap) -> Result<Named> {
+    let by_origin = named_by_origin(state, headers).await?;
     let Some(slug) = headers.get(X_TENANT_SLUG) else { return Ok(by_origin) };
-    let by_slug = match slug.to_str() {
+    let tenant = match slug.to_str() {
         Ok(slug) => state.tenant_of_slug(slug).await?,
         Err(_) => None,
     };
-    match (by_slug, by_origin) {
-        (Some(slug), Some(origin)) if slug != origin => {
-            Err(Problem::new(Code::TenantMismatch, "X-Tenant-Slug names another tenant than Origin."))
-        }
-        (by_slug, _) => match by_slug {
-            Some(tenant) => Ok(state.auth().active_tenant(tenant).await?.map(|_| tenant)),
-            None => Ok(None),
-        },
+    let by_slug = match tenant {
+        Some(tenant) if state.auth().active_tenant(tenant).await?.is_some() => Named::Tenant(tenant),
+        _ => Named::Unknown,
+    };
+    if by_origin != Named::Nobody && by_origin != by_slug {
+        return Err(Problem::new(Code::TenantMismatch, "X-Tenant-Slug names another tenant than Origin."));
     }
+    Ok(by_slug)
 }
 
 fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
@@ -254,7 +249,7 @@ mod tests {
     fn principal(tier: Tier) -> Principal {
         Principal {
             credential: Credential::ApiKey(ApiKeyId::default()),
-            tenant: (!tier.is_platform()).then(TenantId::default),
+            tenant: (!tier.is_platform()).then(daybook_domain::TenantId::default),
             tier,
             permissions: tier.permissions(),
             customer: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     ApiKeyId, CustomerId, ResourceId, SessionId, TenantId, UserId,
-    permission::{Action, Permissions, Resource, Scope, Tier},
+    permission::{Action, ManagedTiers, Permissions, Resource, Scope, Tier},
     user::By,
 };
 use daybook_projections::Schema;
@@ -63,7 +63,7 @@ impl Principal {
     pub fn by(&self) -> By {
         match self.credential {
             Credential::Session { user, .. } => By::User(user),
-            Credential::ApiKey(_) => By::Key(self.tier),
+            Credential::ApiKey(_) => By::Key(ManagedTiers::of_key(self.tier, &self.permissions)),
         }
     }
 

@@ -112,7 +112,7 @@ impl Shown {
     ) -> Result<Rotated, StoreError> {
         let salt = random::bytes::<16>().map_err(|_| StoreError::Sealing("the system has no randomness"))?;
         let mut tx = TenantTx::begin(database.app(), &self.schema(), Access::Write).await?;
-        // The session's row is what ends with it; its lock keeps a token from being used while it ends.
+        // The session's row goes with the session: a token of one that has ended is replaced by none.
         let used: Option<(Uuid, Uuid, DateTime<Utc>)> = sqlx::query_as(
             "UPDATE refresh_tokens t SET used_at = now(), successor_salt = $2
              FROM user_sessions s JOIN users u ON u.id = s.user_id
@@ -129,7 +129,15 @@ impl Shown {
         if let Some((user, session, expires_at)) = used {
             let (user, session) = (UserId(user), SessionId(session));
             let token = self.successor(keys, &salt);
-            let kept = NewRefreshToken { hash: hash(&token), session, user, expires_at, ip, user_agent };
+            let kept = NewRefreshToken {
+                hash: hash(&token),
+                session,
+                user,
+                expires_at,
+                ip,
+                user_agent,
+                known_from: None,
+            };
             kept.insert(&mut tx).await?;
             tx.commit().await?;
             return Ok(Rotated::Successor { user, session, token, expires_at });

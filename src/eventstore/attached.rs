@@ -78,6 +78,8 @@ pub struct NewRefreshToken {
     pub ip: Option<String>,
     /// With what.
     pub user_agent: Option<String>,
+    /// The network it was given to, where that was for a password: the account is known there from now on.
+    pub known_from: Option<String>,
 }
 
 impl Attached {
@@ -99,14 +101,14 @@ impl Attached {
             }
             Self::RefreshToken(token) => {
                 token.insert(tx).await?;
-                let Some(ip) = &token.ip else { return Ok(()) };
+                let Some(from) = &token.known_from else { return Ok(()) };
                 run(
                     sqlx::query(&schema.sql(
                         "INSERT INTO {s}.known_addresses (user_id, ip) VALUES ($1, $2)
                          ON CONFLICT (user_id, ip) DO UPDATE SET last_seen = now()",
                     ))
                     .bind(token.user.0)
-                    .bind(ip),
+                    .bind(from),
                     tx,
                 )
                 .await

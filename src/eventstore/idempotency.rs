@@ -11,7 +11,8 @@ pub struct IdempotencyKey {
     pub scope: String,
     /// The client's key.
     pub key: String,
-    /// SHA-256 of the request's body; another one under the same key is refused.
+    /// A digest of the request; another one under the same key is refused. Where the request may hold what must not be
+    /// guessed, it is a keyed one.
     pub request_hash: [u8; 32],
 }
 

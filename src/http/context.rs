@@ -19,6 +19,7 @@ use crate::{
     app::AppState,
     auth::{Caller, Principal, authorize::Authorized},
     eventstore::{Command, Unit},
+    security_log::{SecurityEvent, SecurityEventKind},
 };
 
 /// The longest reason.
@@ -212,6 +213,11 @@ impl OwnCommand {
         self.tenant.map_or_else(Schema::platform, Schema::tenant)
     }
 
+    /// A line of the security log about what this command does.
+    pub fn security(&self, event: SecurityEventKind) -> SecurityEvent {
+        SecurityEvent::of(event, self.tenant, &self.metadata)
+    }
+
     /// The unit of a command to their account.
     pub fn unit(&self, command: impl FnOnce(UserId) -> Command) -> Unit {
         Unit::of(command(self.user), self.metadata.clone())
@@ -234,6 +240,11 @@ impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
 }
 
 impl CommandContext {
+    /// A line of the security log about what this command does.
+    pub fn security(&self, event: SecurityEventKind) -> SecurityEvent {
+        SecurityEvent::of(event, Some(self.call.caller.tenant), &self.metadata)
+    }
+
     /// The metadata of a command whose answer cannot be made again, and which therefore has no idempotency key.
     ///
     /// # Errors

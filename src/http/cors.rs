@@ -94,12 +94,23 @@ fn is_hostname(host: &str) -> bool {
         && host.split('.').all(|label| !label.is_empty())
 }
 
+/// What a name that came with a request says about whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Nothing: there is no name, or it is the platform's.
+    Nobody,
+    /// It names a tenant that there is not, or one that is switched off: that is nobody's request, and not the platform's.
+    Unknown,
+    /// An active tenant.
+    Tenant(TenantId),
+}
+
 /// The list of origins that may call; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct OriginAllowlist {
     database: Database,
     platform: Arc<[String]>,
-    domains: Arc<Mutex<HashMap<String, (Instant, Option<TenantId>)>>>,
+    domains: Arc<Mutex<HashMap<String, (Instant, Named)>>>,
 }
 
 impl OriginAllowlist {
@@ -134,38 +145,56 @@ impl OriginAllowlist {
     /// # Errors
     /// When PostgreSQL cannot be asked.
     pub async fn tenant_of(&self, origin: &str) -> Result<Option<TenantId>, TenancyError> {
+        Ok(match self.named(origin).await? {
+            Named::Tenant(tenant) => Some(tenant),
+            Named::Nobody | Named::Unknown => None,
+        })
+    }
+
+    /// Whom an origin names. Pages of others than tenants name nobody.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be asked.
+    pub async fn named(&self, origin: &str) -> Result<Named, TenancyError> {
+        if self.is_platform(origin) {
+            return Ok(Named::Nobody);
+        }
         let Some(hostname) = origin.strip_prefix("https://").filter(|host| is_hostname(host)) else {
-            return Ok(None);
+            return Ok(Named::Nobody);
         };
         let asked = Instant::now();
-        if let Some((at, tenant)) = self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(hostname)
+        if let Some((at, named)) = self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(hostname)
             && asked.duration_since(*at) < FRESH
         {
-            return Ok(*tenant);
+            return Ok(*named);
         }
-        let tenant = self.look_up(hostname).await?;
+        let named = self.look_up(hostname).await?;
         let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
         if domains.len() >= MAX_ENTRIES {
             domains.clear();
         }
         // The time before the question: the answer is at least as new as that.
-        domains.insert(hostname.to_owned(), (asked, tenant));
-        Ok(tenant)
+        domains.insert(hostname.to_owned(), (asked, named));
+        Ok(named)
     }
 
-    async fn look_up(&self, hostname: &str) -> Result<Option<TenantId>, TenancyError> {
+    async fn look_up(&self, hostname: &str) -> Result<Named, TenancyError> {
         let mut tx = TenantTx::begin(self.database.app(), &Schema::platform(), Access::Read).await?;
-        let found: Option<Uuid> = sqlx::query_scalar(
-            "SELECT d.tenant_id FROM daybook_platform.tenant_domains d
+        let found: Option<(Uuid, bool)> = sqlx::query_as(
+            "SELECT d.tenant_id, t.active FROM daybook_platform.tenant_domains d
              JOIN daybook_platform.tenants t ON t.id = d.tenant_id
-             WHERE d.hostname = $1 AND t.active",
+             WHERE d.hostname = $1",
         )
         .bind(hostname)
         .fetch_optional(&mut *tx)
         .await
         .map_err(TenancyError::db("look up the tenant of a domain"))?;
         tx.release();
-        Ok(found.map(TenantId))
+        Ok(match found {
+            None => Named::Nobody,
+            Some((_, false)) => Named::Unknown,
+            Some((tenant, true)) => Named::Tenant(TenantId(tenant)),
+        })
     }
 }
 

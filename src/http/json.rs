@@ -14,7 +14,6 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_path_to_error::{Path, Segment};
-use sha2::{Digest as _, Sha256};
 
 use super::problem::{Code, Problem, Result};
 use crate::app::AppState;
@@ -27,7 +26,7 @@ pub const MAX_DEPTH: usize = 32;
 pub struct Json<T> {
     /// The request.
     pub value: T,
-    /// SHA-256 of the body's bytes: what an idempotency key is bound to.
+    /// A keyed digest of the body's bytes: what an idempotency key is bound to.
     pub hash: [u8; 32],
 }
 
@@ -36,7 +35,7 @@ pub struct Json<T> {
 pub struct OptionalJson<T> {
     /// The request.
     pub value: T,
-    /// SHA-256 of the body's bytes.
+    /// A keyed digest of the body's bytes.
     pub hash: [u8; 32],
 }
 
@@ -47,7 +46,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
         let (parts, body) = request.into_parts();
         require_json(&parts.headers)?;
         let bytes = read(&parts.headers, body, state.settings().body_limit).await?;
-        Ok(Self { value: parse(&bytes)?, hash: Sha256::digest(&bytes).into() })
+        Ok(Self { value: parse(&bytes)?, hash: digest(state, &bytes) })
     }
 }
 
@@ -57,13 +56,19 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalJson<T> {
     async fn from_request(request: Request, state: &AppState) -> Result<Self> {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts.headers, body, state.settings().body_limit).await?;
-        let hash = Sha256::digest(&bytes).into();
+        let hash = digest(state, &bytes);
         if bytes.is_empty() {
             return Ok(Self { value: T::default(), hash });
         }
         require_json(&parts.headers)?;
         Ok(Self { value: parse(&bytes)?, hash })
     }
+}
+
+/// What a body is told from others by, and kept as under an idempotency key. A body may hold a password: whoever has the
+/// database alone must not be able to guess at it.
+fn digest(state: &AppState, bytes: &[u8]) -> [u8; 32] {
+    state.store().keys().digest("idempotency", &[bytes])
 }
 
 /// `application/json`, or a type with a `+json` suffix; UTF-8 if it says which.

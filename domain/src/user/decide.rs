@@ -9,9 +9,6 @@ use crate::{
     text::{Email, Name},
 };
 
-/// The most requests for a new password that are open at once; past it the oldest closes.
-const MAX_RESETS: usize = 5;
-
 /// What a decision about a user needs to know.
 #[derive(Clone, Debug)]
 pub struct UserContext {
@@ -92,7 +89,12 @@ impl Decider for User {
                 if *by != By::User(user_id) {
                     may(*by, self.role.tier, context)?;
                 }
-                Ok(self.updated(user_id, email.as_ref(), name.as_ref()))
+                let events = self.updated(user_id, email.as_ref(), name.as_ref());
+                let moves = |event: &UserEvent| matches!(event, UserEvent::Updated { email: Some(_), .. });
+                if self.status == UserStatus::Invited && events.iter().any(moves) {
+                    return Err(self.is("the invitation went to this address: take it back and send another"));
+                }
+                Ok(events)
             }
             UserCommand::ChangeRole { role, by } => self.change_role(*role, *by, context),
             UserCommand::Assign { modules, resources, by } => {
@@ -110,11 +112,11 @@ impl Decider for User {
                 Ok(vec![UserEvent::Assigned { modules: modules.clone(), resources }])
             }
             UserCommand::Deactivate { by } => {
+                self.keep_an_admin(context)?;
                 self.may_of_others(*by, context)?;
                 match self.status {
                     UserStatus::Deactivated => Ok(Vec::new()),
                     UserStatus::Active => {
-                        self.keep_an_admin(context)?;
                         let mut events = self.end_sessions(None, SessionEnd::AccountClosed);
                         events.push(UserEvent::Deactivated);
                         Ok(events)
@@ -135,15 +137,18 @@ impl Decider for User {
                 }
             }
             UserCommand::Delete { by } => {
+                self.keep_an_admin(context)?;
                 if *by != By::User(user_id) {
                     may(*by, self.role.tier, context)?;
                 }
-                self.keep_an_admin(context)?;
                 let mut events = self.end_sessions(None, SessionEnd::AccountClosed);
                 events.push(UserEvent::Deleted { user_id });
                 Ok(events)
             }
-            UserCommand::StartSession { session_id, expires_at, cap } => {
+            UserCommand::StartSession { session_id, expires_at, cap, seen } => {
+                if *seen < self.password_since {
+                    return Err(self.is("the password was changed meanwhile"));
+                }
                 self.start_session(*session_id, *expires_at, *cap, context.now)
             }
             UserCommand::EndSession { session_id, why } => {
@@ -173,10 +178,7 @@ impl Decider for User {
             }
             UserCommand::ResetPassword { reset_id } => {
                 self.must_be_active()?;
-                // Only the newest count: somebody who asks again and again must not keep old letters alive.
-                let open = self.resets.keys().rev().take(MAX_RESETS).any(|open| open == reset_id)
-                    && self.resets.get(reset_id).is_some_and(|until| context.now < *until);
-                if !open {
+                if self.resets.get(reset_id).is_none_or(|until| context.now >= *until) {
                     return Err(DomainError::wrong_state("used", "the request has been used or has expired"));
                 }
                 let mut events = self.end_sessions(None, SessionEnd::PasswordChanged);
@@ -195,7 +197,7 @@ impl Decider for User {
 fn may(by: By, tier: Tier, context: &UserContext) -> Result<(), DomainError> {
     let allowed = match by {
         By::Operator => true,
-        By::Key(own) => own.may_manage(tier),
+        By::Key(managed) => managed.contains(tier),
         By::User(_) => context.actor_tier.is_some_and(|own| own.may_manage(tier)),
     };
     if allowed { Ok(()) } else { Err(DomainError::Forbidden { detail: format!("may not manage a {tier}") }) }
@@ -254,6 +256,7 @@ impl User {
         may(by, self.role.tier, context)
     }
 
+    /// That nobody would be left is said first: of two owners who demote each other the second is one no more.
     fn keep_an_admin(&self, context: &UserContext) -> Result<(), DomainError> {
         if self.is_active_admin() && context.other_admins == 0 {
             return Err(DomainError::LastAdmin);
@@ -267,14 +270,14 @@ impl User {
         by: By,
         context: &UserContext,
     ) -> Result<Vec<UserEvent>, DomainError> {
+        if role.tier != self.role.tier {
+            self.keep_an_admin(context)?;
+        }
         may(by, self.role.tier, context)?;
         may(by, role.tier, context)?;
         check_role(role, true, self.customer_id.is_some() && role.tier == Tier::Customer, context)?;
         if role == self.role {
             return Ok(Vec::new());
-        }
-        if role.tier != self.role.tier {
-            self.keep_an_admin(context)?;
         }
         let mut events = vec![UserEvent::RoleChanged { old: self.role, new: role }];
         // What belongs to staff goes with being staff.

@@ -241,8 +241,17 @@ impl Event for UserEvent {
     }
 }
 
+/// The most requests for a new password that are open at once; past it the oldest closes.
+const MAX_RESETS: usize = 5;
+
 impl User {
     pub(super) fn fold(&mut self, event: &UserEvent) {
+        let sequence = self.events + 1;
+        self.change(event, sequence);
+        self.events = sequence;
+    }
+
+    fn change(&mut self, event: &UserEvent, sequence: i64) {
         match event {
             UserEvent::Registered { user_id, email, name, role, modules, customer_id } => {
                 *self = Self {
@@ -279,6 +288,8 @@ impl User {
             UserEvent::Updated { email, name, .. } => {
                 if let Some(email) = email {
                     self.email = email.clone();
+                    // Whoever reads the letters to the old address is perhaps somebody else.
+                    self.resets.clear();
                 }
                 if let Some(name) = name {
                     self.name = name.clone();
@@ -296,9 +307,16 @@ impl User {
                     .insert(*session_id, Session { started_at: *started_at, expires_at: *expires_at });
             }
             UserEvent::SessionEnded { session_id, .. } => drop(self.sessions.remove(session_id)),
-            UserEvent::PasswordChanged { .. } => self.resets.clear(),
+            UserEvent::PasswordChanged { .. } => {
+                self.resets.clear();
+                self.password_since = sequence;
+            }
             UserEvent::PasswordResetRequested { reset_id, expires_at, .. } => {
                 self.resets.insert(*reset_id, *expires_at);
+                // Only the newest count: somebody who asks again and again must not keep old letters alive.
+                while self.resets.len() > MAX_RESETS {
+                    self.resets.pop_first();
+                }
             }
         }
     }

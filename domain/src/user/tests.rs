@@ -5,7 +5,10 @@ use cqrs_es::test::TestFramework;
 use uuid::Uuid;
 
 use super::*;
-use crate::{Decider as _, DomainError};
+use crate::{
+    Decider as _, DomainError,
+    permission::{Permission, Permissions},
+};
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap()
@@ -131,8 +134,12 @@ fn nobody_deactivates_or_promotes_themselves() {
 
 #[test]
 fn past_the_cap_the_oldest_session_ends() {
-    let start =
-        UserCommand::StartSession { session_id: session(9), expires_at: now() + Duration::days(1), cap: 2 };
+    let start = UserCommand::StartSession {
+        session_id: session(9),
+        expires_at: now() + Duration::days(1),
+        cap: 2,
+        seen: 9,
+    };
     TestFramework::<User>::with(context())
         .given(vec![registered(Tier::TenantStaff), started(1, 10), started(2, 30), started(3, 20)])
         .when(start)
@@ -154,8 +161,12 @@ fn a_session_whose_time_is_over_does_not_count() {
         started_at: now() - Duration::days(31),
         expires_at: now() - Duration::days(1),
     };
-    let start =
-        UserCommand::StartSession { session_id: session(9), expires_at: now() + Duration::days(1), cap: 2 };
+    let start = UserCommand::StartSession {
+        session_id: session(9),
+        expires_at: now() + Duration::days(1),
+        cap: 2,
+        seen: 9,
+    };
     TestFramework::<User>::with(context())
         .given(vec![registered(Tier::TenantStaff), over, started(2, 5)])
         .when(start)
@@ -210,13 +221,76 @@ fn a_request_for_a_new_password_is_used_once() {
 }
 
 #[test]
+fn a_sign_in_that_began_with_the_old_password_is_refused() {
+    let start = |seen| UserCommand::StartSession {
+        session_id: session(1),
+        expires_at: now() + Duration::days(1),
+        cap: 2,
+        seen,
+    };
+    let mut user = User::default();
+    user.apply(&registered(Tier::TenantStaff));
+    assert!(user.decide(&start(1), &context()).is_ok());
+    user.apply(&UserEvent::PasswordChanged { reset_id: None });
+    assert!(matches!(user.decide(&start(1), &context()), Err(DomainError::WrongState { .. })));
+    assert!(user.decide(&start(2), &context()).is_ok());
+}
+
+#[test]
+fn letters_to_an_old_address_open_nothing() {
+    let (email, resets) = (Email::new("new@example.org", "/email").unwrap(), 1_u128..=9);
+    let requested = |id| UserEvent::PasswordResetRequested {
+        reset_id: ResetId(Uuid::from_u128(id)),
+        by: ResetBy::Link,
+        expires_at: now() + Duration::days(1),
+    };
+    let mut user = User::default();
+    user.apply(&registered(Tier::TenantStaff));
+    resets.for_each(|id| user.apply(&requested(id)));
+    assert_eq!(user.resets.keys().map(|id| id.0.as_u128()).collect::<Vec<_>>(), [5, 6, 7, 8, 9]);
+    let update = UserCommand::Update { email: Some(email), name: None, by: By::Operator };
+    for event in user.decide(&update, &context()).unwrap() {
+        user.apply(&event);
+    }
+    assert!(user.resets.is_empty());
+    user.status = UserStatus::Invited;
+    let again = UserCommand::Update {
+        email: Some(Email::new("other@example.org", "/email").unwrap()),
+        name: None,
+        by: By::Operator,
+    };
+    assert!(matches!(user.decide(&again, &context()), Err(DomainError::WrongState { .. })));
+}
+
+#[test]
+fn a_key_gives_no_account_more_than_it_has() {
+    let users: Permissions = ["users:create:tenant", "users:update:tenant"]
+        .into_iter()
+        .map(|text| text.parse::<Permission>().unwrap())
+        .collect();
+    let narrow = ManagedTiers::of_key(Tier::TenantOwner, &users);
+    assert!(Tier::ALL.iter().all(|tier| !narrow.contains(*tier)));
+    let owners = ManagedTiers::of_key(Tier::TenantOwner, &Tier::TenantOwner.permissions());
+    let managers = ManagedTiers::of_key(Tier::TenantManager, &Tier::TenantManager.permissions());
+    for (tier, owner, manager) in [
+        (Tier::Superuser, false, false),
+        (Tier::TenantOwner, true, false),
+        (Tier::TenantManager, true, false),
+        (Tier::TenantStaff, true, true),
+        (Tier::Customer, true, true),
+    ] {
+        assert_eq!((owners.contains(tier), managers.contains(tier)), (owner, manager), "{tier}");
+    }
+}
+
+#[test]
 fn a_deactivated_account_cannot_sign_in_or_reset() {
     let mut user = User::default();
     user.apply(&registered(Tier::TenantStaff));
     user.apply(&UserEvent::Deactivated);
     let reset_id = ResetId::default();
     for command in [
-        UserCommand::StartSession { session_id: session(1), expires_at: now(), cap: 1 },
+        UserCommand::StartSession { session_id: session(1), expires_at: now(), cap: 1, seen: 9 },
         UserCommand::RequestReset { reset_id, by: ResetBy::Code, expires_at: now() },
         UserCommand::ResetPassword { reset_id },
         UserCommand::ChangePassword { keep: None },

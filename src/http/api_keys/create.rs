@@ -19,6 +19,7 @@ use crate::{
         problem::{Code, Problem, ProblemBody, Result},
         respond, roles,
     },
+    security_log::SecurityEventKind,
     tenancy::admin::NewApiKey,
 };
 
@@ -80,9 +81,11 @@ pub async fn create(
         expires_at,
         by_operator: false,
     };
+    let event = context.security(SecurityEventKind::ApiKeyCreated);
     let metadata = context.metadata(value.reason)?;
     let (unit, issued) = state.admin().key_unit(call.caller.tenant, new, metadata).await?;
     let committed = state.store().execute(&call.schema, unit).await?;
+    state.security_log().record(event.detail(format!("key {}", issued.id)));
     let mut tx = position::read(&state, &call, MinPosition(None)).await?;
     let row = api_keys::get(&mut tx, issued.id.0).await?.ok_or_else(Problem::not_found)?;
     tx.release();

@@ -14,6 +14,7 @@ use crate::{
         problem::{ProblemBody, Result},
         respond,
     },
+    security_log::SecurityEventKind,
 };
 
 /// Revoke an API key. `If-Match` is honoured and not required: a key that leaked is revoked, whatever changed.
@@ -34,6 +35,8 @@ pub async fn revoke(
 ) -> Result<Response> {
     let schema = context.call.schema.clone();
     let command = Command::to(id, ApiKeyCommand::Revoke).expecting(context.if_match.expected());
+    let event = context.security(SecurityEventKind::ApiKeyRevoked).detail(format!("key {id}"));
     let committed = state.store().execute(&schema, context.unit(vec![command], value.reason, hash)?).await?;
+    state.security_log().record(event);
     respond::archived(&committed)
 }

@@ -30,7 +30,7 @@ use crate::{
     http::{
         client_address::ClientAddress,
         context::Anonymous,
-        headers::X_TENANT_SLUG,
+        cors::Named,
         json::Json,
         letters,
         problem::{Problem, ProblemBody, Result},
@@ -119,7 +119,11 @@ async fn ask(
     let limits = state.limits();
     let allowance = limits.check(&limits.policies().reset, &address.limit_key().to_string()).await?;
     let email = Email::new(&email, "/email")?;
-    let tenant = authorize::named_tenant(state, headers).await?;
+    let (tenant, nobody) = match authorize::named_tenant(state, headers).await? {
+        Named::Nobody => (None, false),
+        Named::Unknown => (None, true),
+        Named::Tenant(tenant) => (Some(tenant), false),
+    };
     let event = SecurityEvent::new(SecurityEventKind::PasswordResetRequested)
         .ip(address.0)
         .request_id(client.request_id());
@@ -127,7 +131,7 @@ async fn ask(
         Some(tenant) => event.tenant(tenant),
         None => event,
     });
-    if tenant.is_some() || !headers.contains_key(X_TENANT_SLUG) {
+    if !nobody {
         let state = state.clone();
         tokio::spawn(async move {
             if let Err(problem) = send(&state, tenant, email, by, client).await {

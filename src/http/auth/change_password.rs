@@ -4,7 +4,7 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use daybook_domain::user::UserCommand;
+use daybook_domain::{Email, user::UserCommand};
 use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -17,9 +17,11 @@ use crate::{
     http::{
         context::OwnCommand,
         json::Json,
-        me,
+        letters, me,
         problem::{ProblemBody, Result},
     },
+    mail::templates,
+    security_log::SecurityEventKind,
 };
 
 /// The old password and the new.
@@ -54,8 +56,15 @@ pub async fn change_password(
     me::prove_password(&state, &own, value.current_password, "/current_password").await?;
     let hash = state.hash_password(value.new_password).await?;
     let command = UserCommand::ChangePassword { keep: Some(own.session) };
-    let unit =
+    let mut unit =
         own.unit(|user| Command::to(user, command)).attach(Attached::Password { user: own.user, hash });
+    if let Some(email) = row.email.and_then(|email| Email::new(&email, "").ok()) {
+        let house = letters::house(&state, own.tenant).await?;
+        let letter = templates::password_changed(letters::to(email, Some(own.user)), &house);
+        unit = unit.attach(letters::attach(&state, own.tenant, letter)?);
+    }
     state.store().execute(&own.schema(), unit).await?;
+    state.mailer().wake(&own.schema());
+    state.security_log().record(own.security(SecurityEventKind::PasswordChanged));
     Ok(StatusCode::NO_CONTENT.into_response())
 }

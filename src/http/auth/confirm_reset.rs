@@ -25,6 +25,7 @@ use crate::{
     http::{
         client_address::ClientAddress,
         context::Anonymous,
+        cors::Named,
         json::Json,
         letters,
         problem::{Problem, ProblemBody, Result},
@@ -95,8 +96,8 @@ pub async fn confirm_link(
     {
         return Err(wrong_token());
     }
-    let email = email_of(&state, &schema, said.user).await?.ok_or_else(wrong_token)?;
-    password_policy::check(value.new_password.expose_secret(), &[email.as_str()], "/new_password")?;
+    let (email, name) = account_of(&state, &schema, said.user).await?.ok_or_else(wrong_token)?;
+    password_policy::check(value.new_password.expose_secret(), &[email.as_str(), &name], "/new_password")?;
     set(&state, said.tenant, said.user, said.reset, email, value.new_password, client, address)
         .await?
         .ok_or_else(wrong_token)
@@ -123,21 +124,28 @@ pub async fn confirm_code(
     limits.check(&limits.policies().login, &address.limit_key().to_string()).await?;
     let email = Email::new(&value.email, "/email")?;
     password_policy::check(value.new_password.expose_secret(), &[email.as_str()], "/new_password")?;
-    let tenant = authorize::named_tenant(&state, &headers).await?;
+    let (tenant, nobody) = match authorize::named_tenant(&state, &headers).await? {
+        Named::Nobody => (None, false),
+        Named::Unknown => (None, true),
+        Named::Tenant(tenant) => (Some(tenant), false),
+    };
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
-    let user = ask_reset::find(&state, &schema, &email).await?;
+    let user = if nobody { None } else { ask_reset::find(&state, &schema, &email).await? };
     // An account that does not exist is asked for all the same, and its code compared.
     let attempt = attempt(&state, &schema, user.unwrap_or_else(|| UserId(Uuid::now_v7()))).await?;
     let (reset, hash) = attempt.unzip();
     let matches = state.hasher().verify_code(value.code, hash).await.map_err(Problem::internal)?;
     let (Some(user), Some(reset), true) = (user, reset, matches) else {
-        let event = SecurityEvent::new(SecurityEventKind::OtpExhausted)
+        let event = SecurityEvent::new(SecurityEventKind::OtpFailed)
             .ip(address.0)
             .request_id(client.request_id())
             .detail(if reset.is_some() { "a wrong code" } else { "no attempts left, or no code" });
         state.security_log().record(event);
         return Err(wrong_code());
     };
+    // Only who has the code is told what the account's name is like.
+    let (_, name) = account_of(&state, &schema, user).await?.ok_or_else(wrong_code)?;
+    password_policy::check(value.new_password.expose_secret(), &[&name], "/new_password")?;
     set(&state, tenant, user, reset, email, value.new_password, client, address).await?.ok_or_else(wrong_code)
 }
 
@@ -157,12 +165,15 @@ async fn attempt(state: &AppState, schema: &Schema, user: UserId) -> Result<Opti
     Ok(row.map(|(reset, hash)| (ResetId(reset), SecretString::from(hash))))
 }
 
-async fn email_of(state: &AppState, schema: &Schema, user: UserId) -> Result<Option<Email>> {
+/// The address and the name of an active account.
+async fn account_of(state: &AppState, schema: &Schema, user: UserId) -> Result<Option<(Email, String)>> {
     let mut tx = TenantTx::begin(state.store().database().app(), schema, Access::Read).await?;
     let row = daybook_projections::users::get(&mut tx, user.0).await?;
     tx.release();
-    let email = row.filter(|row| row.status == "active").and_then(|row| row.email);
-    Ok(email.and_then(|email| Email::new(&email, "").ok()))
+    Ok(row.filter(|row| row.status == "active").and_then(|row| {
+        let email = Email::new(row.email.as_deref()?, "").ok()?;
+        Some((email, row.name.unwrap_or_default()))
+    }))
 }
 
 /// Sets the password; `None` when the request it goes by is not open any more.

@@ -7,7 +7,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::{
     app::AppState,
     auth::{authorize, refresh_token::Shown},
-    http::problem::{Code, Problem, Result},
+    http::{
+        context::Anonymous,
+        cors::Named,
+        problem::{Code, Problem, Result},
+    },
+    security_log::{SecurityEvent, SecurityEventKind},
 };
 
 /// The cookie's name: the prefix makes browsers insist on `Secure`, `Path=/` and no `Domain` (RFC 6265bis, 4.1.3.2).
@@ -59,7 +64,16 @@ pub fn read(headers: &HeaderMap) -> Option<String> {
 ///
 /// # Errors
 /// `forbidden`, or `unsupported_media_type`.
-pub async fn guard(state: &AppState, headers: &HeaderMap) -> Result<()> {
+pub async fn guard(state: &AppState, headers: &HeaderMap, client: &Anonymous) -> Result<()> {
+    let guarded = allowed(state, headers).await;
+    if guarded.as_ref().is_err_and(|problem| problem.code() == Code::Forbidden) {
+        let metadata = client.metadata_of("anonymous".into());
+        state.security_log().record(SecurityEvent::of(SecurityEventKind::OriginRefused, None, &metadata));
+    }
+    guarded
+}
+
+async fn allowed(state: &AppState, headers: &HeaderMap) -> Result<()> {
     let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|text| {
         text.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json")
     });
@@ -90,10 +104,11 @@ pub async fn guard(state: &AppState, headers: &HeaderMap) -> Result<()> {
 /// `tenant_mismatch`; `unavailable` when the database is away.
 pub async fn of_this_tenant(state: &AppState, headers: &HeaderMap, shown: &Shown) -> Result<()> {
     match authorize::named_tenant(state, headers).await? {
-        Some(named) if Some(named) != shown.tenant => {
+        Named::Nobody => Ok(()),
+        Named::Tenant(named) if Some(named) == shown.tenant => Ok(()),
+        Named::Tenant(_) | Named::Unknown => {
             Err(Problem::new(Code::TenantMismatch, "The cookie is of another tenant."))
         }
-        _ => Ok(()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         problem::{ProblemBody, Result},
         respond,
     },
+    security_log::SecurityEventKind,
 };
 
 /// End one of one's own sessions; within a second its tokens work nowhere.
@@ -33,5 +34,9 @@ pub async fn end_session(
 ) -> Result<Response> {
     let command = UserCommand::EndSession { session_id, why: SessionEnd::Revoked };
     let unit = own.unit(|user| Command::to(user, command));
-    respond::archived(&state.store().execute(&own.schema(), unit).await?)
+    let committed = state.store().execute(&own.schema(), unit).await?;
+    state
+        .security_log()
+        .record(own.security(SecurityEventKind::SessionRevoked).detail(format!("session {session_id}")));
+    respond::archived(&committed)
 }

@@ -2,6 +2,8 @@
 //! for the platform's own people. Whether there is such an account shows in nothing: not in the status, the body, or
 //! the time.
 
+use std::time::Instant;
+
 use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
@@ -22,7 +24,7 @@ use crate::{
     http::{
         client_address::ClientAddress,
         context::Anonymous,
-        headers::X_TENANT_SLUG,
+        cors::Named,
         json::Json,
         problem::{Code, Problem, ProblemBody, Result},
     },
@@ -51,6 +53,8 @@ struct Account {
     user: UserId,
     hash: Option<SecretString>,
     known_address: bool,
+    /// The sequence of the account when its hash was read.
+    sequence: i64,
 }
 
 /// Sign in.
@@ -72,36 +76,47 @@ pub async fn login(
 ) -> Result<Response> {
     let limits = state.limits();
     let allowance = limits.check(&limits.policies().login, &address.limit_key().to_string()).await?;
-    let tenant = authorize::named_tenant(&state, &headers).await?;
-    // An unknown tenant is nobody's, and takes as long as a known one.
-    let nobody = tenant.is_none() && (headers.contains_key(X_TENANT_SLUG));
+    let began = Instant::now();
+    // An unknown tenant has no accounts, and takes as long as a known one.
+    let (tenant, nobody) = match authorize::named_tenant(&state, &headers).await? {
+        Named::Nobody => (None, false),
+        Named::Unknown => (None, true),
+        Named::Tenant(tenant) => (Some(tenant), false),
+    };
+    let from = address.limit_key().to_string();
     let email = value.email.trim().to_lowercase();
     let account = if nobody || email.len() > MAX_EMAIL || email.contains(char::is_control) {
         None
     } else {
-        find(&state, tenant, &email, client.ip()).await?
+        find(&state, tenant, &email, &from).await?
     };
     let known_address = account.as_ref().is_some_and(|account| account.known_address);
-    let ip = client.ip().unwrap_or_default();
-    let attempt = Attempt::new(state.store().keys(), tenant, &email, ip, known_address);
+    let attempt = Attempt::new(state.store().keys(), tenant, &email, &from, known_address);
     let database = state.store().database();
-    let noted = |kind| {
+    let noted = |kind, user: Option<UserId>| {
         let event = SecurityEvent::new(kind).ip(address.0).request_id(client.request_id());
+        let event = match user {
+            Some(user) => event.actor(format!("user:{user}")),
+            None => event,
+        };
         state.security_log().record(match tenant {
             Some(tenant) => event.tenant(tenant),
             None => event,
         });
     };
     if let Err(locked) = attempt.begin(database).await? {
-        noted(SecurityEventKind::LoginLocked);
+        noted(SecurityEventKind::LoginLocked, account.map(|account| account.user));
         return Err(Problem::new(Code::RateLimited, "Too many failures; try again later.")
             .with_header(header::RETRY_AFTER, HeaderValue::from(locked.retry_after)));
     }
     let stored = account.as_ref().and_then(|account| account.hash.clone());
     let password = value.password;
     let verdict = state.hasher().verify(password.clone(), stored).await.map_err(Problem::internal)?;
+    let user = account.as_ref().map(|account| account.user);
     let Some(account) = account.filter(|_| verdict.matches) else {
-        noted(SecurityEventKind::LoginFailed);
+        noted(SecurityEventKind::LoginFailed, user);
+        // Hashes of other kinds, as imported accounts have, take another time to compare than ours.
+        tokio::time::sleep_until((began + state.settings().failed_login_time).into()).await;
         return Err(allowance.mark(refused()));
     };
     attempt.succeeded(database).await?;
@@ -110,9 +125,9 @@ pub async fn login(
     } else {
         None
     };
-    let granted =
-        start_session(&state, tenant, account.user, client.metadata(account.user), rehashed).await?;
-    noted(SecurityEventKind::LoginSucceeded);
+    let (user, metadata) = (account.user, client.metadata(account.user));
+    let granted = start_session(&state, tenant, &account, from, metadata, rehashed).await?;
+    noted(SecurityEventKind::LoginSucceeded, Some(user));
     Ok((allowance, answer(&state, granted).await?).into_response())
 }
 
@@ -127,36 +142,39 @@ async fn find(
     state: &AppState,
     tenant: Option<TenantId>,
     email: &str,
-    ip: Option<&str>,
+    from: &str,
 ) -> Result<Option<Account>> {
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
     let mut tx = TenantTx::begin(state.store().database().app(), &schema, Access::Read).await?;
-    let row: Option<(Uuid, Option<String>, bool)> = sqlx::query_as(
-        "SELECT u.id, p.hash, EXISTS (SELECT FROM known_addresses k WHERE k.user_id = u.id AND k.ip = $2)
+    let row: Option<(Uuid, Option<String>, bool, i64)> = sqlx::query_as(
+        "SELECT u.id, p.hash, EXISTS (SELECT FROM known_addresses k WHERE k.user_id = u.id AND k.ip = $2), u.version
          FROM users u LEFT JOIN user_passwords p ON p.user_id = u.id
          WHERE u.email_key = $1 AND u.status = 'active'",
     )
     .bind(email)
-    .bind(ip)
+    .bind(from)
     .fetch_optional(&mut *tx)
     .await
     .map_err(TenancyError::db("look for an account"))?;
     tx.release();
-    Ok(row.map(|(user, hash, known_address)| Account {
+    Ok(row.map(|(user, hash, known_address, sequence)| Account {
         user: UserId(user),
         hash: hash.map(SecretString::from),
         known_address,
+        sequence,
     }))
 }
 
 /// Starts a session; past the plan's number of them the oldest ends.
-pub(super) async fn start_session(
+async fn start_session(
     state: &AppState,
     tenant: Option<TenantId>,
-    user: UserId,
+    account: &Account,
+    from: String,
     metadata: Metadata,
     rehashed: Option<SecretString>,
 ) -> Result<Granted> {
+    let Account { user, sequence, .. } = *account;
     let cap = match tenant {
         Some(tenant) => state.auth().active_tenant(tenant).await?.ok_or_else(refused)?.sessions_per_user,
         None => PLATFORM_SESSIONS,
@@ -168,7 +186,12 @@ pub(super) async fn start_session(
     let refresh_expires_at = session_expires_at.min(now + chrono(settings.refresh_token_lifetime));
     let refresh_token = refresh_token::generate(tenant).map_err(Problem::internal)?;
     let (ip, user_agent) = (metadata.ip.clone(), metadata.user_agent.clone());
-    let command = UserCommand::StartSession { session_id: session, expires_at: session_expires_at, cap };
+    let command = UserCommand::StartSession {
+        session_id: session,
+        expires_at: session_expires_at,
+        cap,
+        seen: sequence,
+    };
     let mut unit =
         Unit::of(Command::to(user, command), metadata).attach(Attached::RefreshToken(NewRefreshToken {
             hash: refresh_token::hash(&refresh_token),
@@ -177,6 +200,7 @@ pub(super) async fn start_session(
             expires_at: refresh_expires_at,
             ip,
             user_agent,
+            known_from: Some(from),
         }));
     if let Some(hash) = rehashed {
         unit = unit.attach(Attached::Password { user, hash });
@@ -184,7 +208,7 @@ pub(super) async fn start_session(
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
     match state.store().execute(&schema, unit).await {
         Ok(_) => Ok(Granted { tenant, user, session, refresh_token, refresh_expires_at }),
-        // Deactivated or deleted a moment ago.
+        // Deactivated, deleted or given another password a moment ago.
         Err(crate::eventstore::StoreError::Refused { .. }) => Err(refused()),
         Err(error) => Err(error.into()),
     }

@@ -34,22 +34,22 @@ pub async fn logout(
 ) -> Result<Response> {
     let mut ends = None;
     if let Some(shown) = cookie::read(&headers).and_then(|text| Shown::parse(&text)) {
-        cookie::guard(&state, &headers).await?;
+        cookie::guard(&state, &headers, &client).await?;
         // A page of one tenant does not sign people of another out.
         cookie::of_this_tenant(&state, &headers, &shown).await?;
-        let found = shown.session(state.store().database()).await;
-        // The cookie may name a tenant that there is not.
-        ends = found.ok().flatten().map(|(user, session)| (shown.tenant, user, session));
+        // The cookie may name a tenant that there is not, or one that is switched off: there its session is worth nothing.
+        let live = match shown.tenant {
+            Some(tenant) => state.auth().active_tenant(tenant).await?.is_some(),
+            None => true,
+        };
+        if live {
+            let found = shown.session(state.store().database()).await?;
+            ends = found.map(|(user, session)| (shown.tenant, user, session));
+        }
     }
     if ends.is_none() && headers.contains_key(header::AUTHORIZATION) {
         let principal = authorize::authenticate(&state, &headers).await?;
         ends = principal.session().map(|(user, session)| (principal.tenant, user, session));
-    }
-    // Of a tenant that is switched off nothing is changed; its cookies are worth nothing.
-    if let Some((Some(tenant), ..)) = ends
-        && state.auth().active_tenant(tenant).await?.is_none()
-    {
-        ends = None;
     }
     if let Some((tenant, user, session_id)) = ends {
         let command = UserCommand::EndSession { session_id, why: SessionEnd::Logout };

@@ -37,7 +37,7 @@ pub async fn refresh(
     client: Anonymous,
     address: ClientAddress,
 ) -> Result<Response> {
-    cookie::guard(&state, &headers).await?;
+    cookie::guard(&state, &headers, &client).await?;
     let Some(shown) = cookie::read(&headers).and_then(|text| Shown::parse(&text)) else {
         return Err(refused()?);
     };

@@ -19,6 +19,7 @@ use crate::{
         json::Json,
         problem::{ProblemBody, Result},
     },
+    security_log::SecurityEventKind,
 };
 
 /// The proof that it is oneself.
@@ -51,6 +52,7 @@ pub async fn delete(
     let unit =
         own.unit(|user| Command::to(user, UserCommand::Delete { by })).attach(Attached::ForgetUser(own.user));
     state.store().execute(&own.schema(), unit).await?;
+    state.security_log().record(own.security(SecurityEventKind::AccountDeleted));
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie::clear()?);
     Ok(response)

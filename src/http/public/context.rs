@@ -20,8 +20,8 @@ use crate::{
     http::{
         client_address::ClientAddress,
         context::{Anonymous, checked_reason},
+        cors::Named,
         etag::IfMatch,
-        headers::X_TENANT_SLUG,
         idempotency::ScopedKey,
         position::{self, MinPosition},
         problem::{Code, Problem, Result},
@@ -88,11 +88,11 @@ impl PublicCall {
         if let Some(Authorized { principal, .. }) = parts.extensions.get::<Authorized>() {
             return principal.tenant.map(Some).ok_or_else(Problem::not_found);
         }
-        let named = named_tenant(state, &parts.headers).await?;
-        if named.is_none() && parts.headers.contains_key(X_TENANT_SLUG) {
-            return Err(Problem::not_found());
+        match named_tenant(state, &parts.headers).await? {
+            Named::Nobody => Ok(None),
+            Named::Unknown => Err(Problem::not_found()),
+            Named::Tenant(tenant) => Ok(Some(tenant)),
         }
-        Ok(named)
     }
 
     /// A call to a tenant's public pages, whether or not it takes bookings from the public: whoever has booked keeps

@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use daybook_domain::{UserId, user::UserCommand};
 
-use super::run;
+use super::{not_own, run};
 use crate::{
     app::AppState,
     eventstore::Attached,
@@ -16,6 +16,7 @@ use crate::{
         problem::{ProblemBody, Result},
         respond,
     },
+    security_log::SecurityEventKind,
 };
 
 /// Delete an account. The last active owner's stays.
@@ -35,7 +36,11 @@ pub async fn delete(
     RequiredIfMatch(_): RequiredIfMatch,
     OptionalJson { value, hash }: OptionalJson<ReasonOnly>,
 ) -> Result<Response> {
+    not_own(&context, id)?;
     let command = UserCommand::Delete { by: context.call.caller.principal.by() };
     let forget = vec![Attached::ForgetUser(id)];
-    respond::archived(&run(&state, context, id, command, forget, value.reason, hash).await?)
+    let event = context.security(SecurityEventKind::AccountDeleted).detail(format!("user {id}"));
+    let deleted = run(&state, context, id, command, forget, value.reason, hash).await?;
+    state.security_log().record(event);
+    respond::archived(&deleted)
 }

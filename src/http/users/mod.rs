@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::{
     context::CommandContext,
-    problem::{Problem, Result},
+    problem::{Code, Problem, Result},
     respond::{self, subject, wrong_type},
 };
 use crate::{
@@ -166,6 +166,17 @@ async fn run(
     let mut unit = context.unit(vec![command], reason, hash)?;
     unit.attached = attached;
     Ok(state.store().execute(&schema, unit).await?)
+}
+
+/// One's own account is changed and deleted where the password is asked for.
+fn not_own(context: &CommandContext, id: UserId) -> Result<()> {
+    match context.call.caller.principal.session() {
+        Some((own, _)) if own == id => Err(Problem::new(
+            Code::Forbidden,
+            "This is your own account; use /me, which asks for the password.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The answer with the account as it is now.

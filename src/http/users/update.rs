@@ -9,7 +9,7 @@ use daybook_domain::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{UserBody, answer, run};
+use super::{UserBody, answer, not_own, run};
 use crate::{
     app::AppState,
     http::{
@@ -50,6 +50,7 @@ pub async fn update(
     RequiredIfMatch(_): RequiredIfMatch,
     Json { value, hash }: Json<UpdateUser>,
 ) -> Result<Response> {
+    not_own(&context, id)?;
     let command = UserCommand::Update {
         email: value.email.map(|text| Email::new(&text, "/email")).transpose()?,
         name: value.name.map(|text| Name::new(&text, "/name")).transpose()?,

@@ -129,7 +129,11 @@ impl TestApp {
         let store = EventStore::new(database.clone(), keys.clone(), StoreSettings::default());
         let directory = TenantDirectory::new(database);
         let admin = TenantAdmin::new(store.clone(), directory.clone());
-        let patch = SettingsPatch { data_dir: Some(keys_dir.path().to_owned()), ..patch };
+        let patch = SettingsPatch {
+            data_dir: Some(keys_dir.path().to_owned()),
+            failed_login_time: patch.failed_login_time.or_else(|| "1ms".parse().ok()),
+            ..patch
+        };
         let settings = Settings::load_with(None, &|_| None, patch).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

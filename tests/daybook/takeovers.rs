@@ -1,0 +1,184 @@
+//! Ways to somebody else's account, or to more than one's own, that lead nowhere.
+
+use daybook::config::SettingsPatch;
+use daybook_domain::{permission::Tier, tenant::TenantCommand};
+use reqwest::Method;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{
+    app::{Answer, TestApp, TestTenant, read},
+    people::PASSWORD,
+};
+
+async fn start() -> TestApp {
+    TestApp::start_with(SettingsPatch {
+        login_limit_per_minute: Some(1_000),
+        reset_limit_per_hour: Some(1_000),
+        ..SettingsPatch::default()
+    })
+    .await
+}
+
+/// A domain that counts as proved.
+async fn verified(app: &TestApp, tenant: &TestTenant, hostname: &str) {
+    sqlx::query(
+        "INSERT INTO daybook_platform.tenant_domains (hostname, tenant_id, domain_id, verified_at) VALUES ($1, $2, $3, now())",
+    )
+    .bind(hostname)
+    .bind(tenant.id.0)
+    .bind(Uuid::now_v7())
+    .execute(app.store.database().owner())
+    .await
+    .unwrap();
+}
+
+/// A request with a refresh cookie, as a page makes a browser send it.
+async fn with_cookie(app: &TestApp, path: &str, refresh: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = app
+        .client
+        .post(app.url(path))
+        .header("Content-Type", "application/json")
+        .header("Cookie", format!("__Host-daybook_refresh={refresh}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    read(request).await
+}
+
+#[tokio::test]
+async fn a_page_of_one_tenant_uses_no_cookie_of_another() {
+    let app = start().await;
+    let (camp, evil) = (app.tenant("camp").await, app.tenant("evil").await);
+    verified(&app, &evil, "evil.example").await;
+    app.account(None, "root@example.org", Tier::Superuser, None).await;
+    let ada = app.person(&camp, "ada@example.org", Tier::TenantOwner).await;
+    let root = app.sign_in(None, "root@example.org").await;
+    let origin = ("Origin", "https://evil.example");
+    for refresh in [&ada.refresh, &root.refresh] {
+        for path in ["/auth/refresh", "/auth/logout"] {
+            for slug in [None, Some("nosuch"), Some("No Slug"), Some("evil"), Some("camp")] {
+                let mut headers = vec![origin];
+                headers.extend(slug.map(|slug| ("X-Tenant-Slug", slug)));
+                let refused = with_cookie(&app, path, refresh, &headers).await;
+                refused.expect_problem(403, "tenant_mismatch");
+            }
+        }
+    }
+    // A slug that names nobody is no way round either, without any page.
+    with_cookie(&app, "/auth/refresh", &ada.refresh, &[("X-Tenant-Slug", "nosuch")])
+        .await
+        .expect_problem(403, "tenant_mismatch");
+    app.refresh(&ada.refresh).await.expect(200);
+    app.refresh(&root.refresh).await.expect(200);
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_slug_or_page_of_nobody_is_not_the_platforms() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    app.account(None, "root@example.org", Tier::Superuser, None).await;
+    let body = json!({"email": "root@example.org", "password": PASSWORD});
+    let post = async |path: &str, header: (&str, &str), body: &serde_json::Value| {
+        read(app.client.post(app.url(path)).header(header.0, header.1).json(body)).await
+    };
+    app.admin.command(camp.id, TenantCommand::Deactivate, &Default::default()).await.unwrap();
+    verified(&app, &camp, "book.camp.example").await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for header in
+        [("X-Tenant-Slug", "nosuch"), ("X-Tenant-Slug", "camp"), ("Origin", "https://book.camp.example")]
+    {
+        post("/auth/login", header, &body).await.expect_problem(401, "unauthenticated");
+        // A code of the platform's account is not guessed at through a tenant that there is not.
+        post("/auth/otp", header, &json!({"email": "root@example.org"})).await.expect(202);
+        let guess =
+            json!({"email": "root@example.org", "code": "123456", "new_password": "another-river-nine"});
+        post("/auth/otp/confirm", header, &guess).await.expect(422);
+    }
+    let codes: i64 = sqlx::query_scalar("SELECT count(*) FROM daybook_platform.reset_codes")
+        .fetch_one(app.store.database().owner())
+        .await
+        .unwrap();
+    assert_eq!(codes, 0);
+    app.login(None, "root@example.org", PASSWORD).await.expect(200);
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_key_makes_nobody_who_may_more_than_it() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    let ada = app.person(&camp, "ada@example.org", Tier::TenantOwner).await;
+    let permissions =
+        ["users:create:tenant", "users:update:tenant", "users:delete:tenant", "users:read:tenant"];
+    let made = app
+        .post_as(&ada.token, "/api-keys", &json!({"name": "People", "permissions": permissions}))
+        .await
+        .expect(201);
+    let key = made.text("key");
+    for role in ["tenant_owner", "tenant_manager", "tenant_staff"] {
+        let body = json!({"email": "eve@example.org", "name": "Eve", "role": role, "password": PASSWORD});
+        app.post_as(&key, "/users", &body).await.expect_problem(403, "forbidden");
+        let invite = json!({"email": "eve@example.org", "name": "Eve", "role": role});
+        app.post_as(&key, "/invitations", &invite).await.expect_problem(403, "forbidden");
+    }
+    let path = format!("/users/{}", ada.id);
+    let headers = [("Authorization", format!("Bearer {key}")), ("If-Match", "*".to_owned())];
+    let mut change = app.client.patch(app.url(&path)).json(&json!({"email": "eve@example.org"}));
+    for (name, value) in headers {
+        change = change.header(name, value);
+    }
+    read(change).await.expect_problem(403, "forbidden");
+    // The key that may all that an owner may, may make owners.
+    let body =
+        json!({"email": "bob@example.org", "name": "Bob", "role": "tenant_owner", "password": PASSWORD});
+    app.post(&camp, "/users", &body).await.expect(201);
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn ones_own_account_changes_only_with_the_password() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    app.account(Some(&camp), "owner@example.org", Tier::TenantOwner, None).await;
+    let mia = app.person(&camp, "mia@example.org", Tier::TenantManager).await;
+    let path = format!("/users/{}", mia.id);
+    let request = |method: Method| {
+        app.client.request(method, app.url(&path)).bearer_auth(&mia.token).header("If-Match", "*")
+    };
+    let moved = request(Method::PATCH).json(&json!({"email": "eve@example.org"}));
+    read(moved).await.expect_problem(403, "forbidden");
+    read(request(Method::DELETE)).await.expect_problem(403, "forbidden");
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_invitation_stays_with_the_address_it_went_to() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    let invite = json!({"email": "mistyped@example.org", "name": "Bob", "role": "tenant_manager"});
+    let invited = app.post(&camp, "/invitations", &invite).await.expect(201);
+    let path = format!("/users/{}", invited.text("id"));
+    let corrected = json!({"email": "bob@example.org"});
+    app.request(&camp, Method::PATCH, &path, &[("If-Match", "*")], Some(&corrected))
+        .await
+        .expect_problem(409, "wrong_state");
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_password_in_a_request_is_not_guessed_at_through_its_idempotency_key() {
+    use sha2::{Digest as _, Sha256};
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    let body =
+        json!({"email": "bob@example.org", "name": "Bob", "role": "tenant_manager", "password": PASSWORD});
+    app.post_keyed(&camp, "/users", "once", &body).await.expect(201);
+    let stored: Vec<u8> = sqlx::query_scalar(&camp.schema().sql("SELECT request_hash FROM {s}.idempotency"))
+        .fetch_one(app.store.database().owner())
+        .await
+        .unwrap();
+    assert_ne!(stored, Sha256::digest(serde_json::to_vec(&body).unwrap()).to_vec());
+    app.shut_down().await;
+}
