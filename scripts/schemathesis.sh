@@ -86,6 +86,8 @@ offering=$(create offerings '{"name": "Room", "mode": "nights", "resource_ids": 
     "price": {"amount": 9000, "currency": "EUR"}, "price_per": "night"}')
 customer=$(create customers '{"name": "Ada Lovelace", "email": "ada@example.org"}')
 schedule=$(create schedules '{"name": "Hours", "resource_ids": ["'"$resource"'"]}')
+lead=$(token='' api public/leads -H 'X-Tenant-Slug: schemathesis' \
+    -d '{"name": "Grace Hopper", "email": "grace@example.org"}' | jq -r .id)
 role=$(create roles '{"name": "Desk", "permissions": ["bookings:read:tenant"]}')
 bookings=()
 for day in 01 03 05 07 09; do
@@ -119,6 +121,7 @@ offerings.values = ["$offering"]
 customers.values = ["$customer"]
 schedules.values = ["$schedule"]
 roles.values = ["$role"]
+leads.values = ["$lead"]
 bookings.values = [$(printf '"%s", ' "${bookings[@]}")]
 END
 # Mostly ids that exist and versions that may be current, so that requests get past the look-up.
@@ -136,10 +139,10 @@ unquoted_tag() {
         'positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 410, 412, 422, 429, 503]'
 }
 {
-    for kind in resources offerings customers schedules roles bookings; do
+    for kind in resources offerings customers schedules roles bookings leads; do
         bind "^/api/v1/$kind/" path.id "$kind:0.8" header.If-Match versions:1 header.X-Min-Position positions:1 \
             query.cursor cursors:1
-        [ "$kind" != bookings ] || unquoted_tag
+        case $kind in bookings | leads) unquoted_tag ;; esac
     done
     bind '^/api/v1/(users|invitations|api-keys|platform/tenants)/' header.If-Match versions:1 header.X-Min-Position positions:1
     unquoted_tag

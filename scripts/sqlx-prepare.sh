@@ -32,7 +32,8 @@ psql=("$bin/psql" -X -q -v ON_ERROR_STOP=1 -h "$directory" -U postgres -d postgr
 # as in production: the log's tables first.
 migrate() {
     local schema=$1 kind=$2 file
-    "${psql[@]}" -c "CREATE SCHEMA $schema"
+    # The schema's role: migrations name it.
+    "${psql[@]}" -c "CREATE SCHEMA $schema" -c "CREATE ROLE $schema"
     for file in migrations/log/*.sql migrations/"$kind"/*.sql; do
         PGOPTIONS="-c search_path=$schema -c client_min_messages=warning" "${psql[@]}" -1 -f "$file"
     done

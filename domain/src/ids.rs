@@ -54,6 +54,8 @@ id! {
     CustomerId,
     /// A booking.
     BookingId,
+    /// A lead: somebody asks to be contacted.
+    LeadId,
     /// The person (or tenant) whose key seals a personal value.
     SubjectId,
     /// A person with an account, of a tenant or of the platform.
@@ -74,6 +76,12 @@ id! {
 
 impl From<CustomerId> for SubjectId {
     fn from(id: CustomerId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<LeadId> for SubjectId {
+    fn from(id: LeadId) -> Self {
         Self(id.0)
     }
 }

@@ -17,6 +17,7 @@ pub mod error;
 pub mod hostname;
 pub mod ids;
 pub mod interval;
+pub mod lead;
 pub mod local_time;
 pub mod money;
 pub mod occupancy;

@@ -72,6 +72,8 @@ names! {
         Customers = "customers",
         /// Bookings.
         Bookings = "bookings",
+        /// Leads: people who ask to be contacted.
+        Leads = "leads",
         /// What is free.
         Availability = "availability",
         /// The calendar.
@@ -277,7 +279,8 @@ impl Tier {
     /// What the tier may do; staff get theirs from modules or a role of the tenant's own.
     pub fn permissions(self) -> Permissions {
         use {Action as A, Resource as R};
-        const CATALOGUE: &[R] = &[R::Resources, R::Offerings, R::Schedules, R::Customers, R::Bookings];
+        const CATALOGUE: &[R] =
+            &[R::Resources, R::Offerings, R::Schedules, R::Customers, R::Bookings, R::Leads];
         let none = Permissions::default();
         match self {
             Self::Superuser => none.all(&[R::Tenants, R::PlatformUsers, R::Plans], A::ALL, Scope::Platform),
@@ -364,6 +367,7 @@ impl Module {
         match self {
             Self::Reception => none
                 .all(&[R::Bookings, R::Customers], &[A::Read, A::Create, A::Update], Scope::Tenant)
+                .all(&[R::Leads], &[A::Read, A::Update], Scope::Tenant)
                 .all(&[R::Calendar, R::Schedules], &[A::Read], Scope::Tenant),
             Self::Pos => none.all(&[R::Bookings], &[A::Read, A::Create], Scope::Tenant).all(
                 &[R::Customers],

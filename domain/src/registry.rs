@@ -10,6 +10,7 @@ use crate::{
     api_key::{ApiKey, ApiKeyCommand, ApiKeyEvent},
     booking::{Booking, BookingCommand, BookingEvent},
     customer::{Customer, CustomerCommand, CustomerEvent},
+    lead::{Lead, LeadCommand, LeadEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
     resource::{Resource, ResourceCommand, ResourceEvent},
     role::{Role, RoleCommand, RoleEvent},
@@ -211,6 +212,8 @@ registry! {
     ApiKey: ApiKey, ApiKeyCommand, ApiKeyEvent;
     /// A tenant's settings.
     Settings: Settings, SettingsCommand, SettingsEvent;
+    /// A lead: somebody asks to be contacted.
+    Lead: Lead, LeadCommand, LeadEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -232,7 +235,8 @@ impl AnyState {
             | Self::Customer(_)
             | Self::Booking(_)
             | Self::ApiKey(_)
-            | Self::Settings(_) => Vec::new(),
+            | Self::Settings(_)
+            | Self::Lead(_) => Vec::new(),
         }
     }
 }

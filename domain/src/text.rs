@@ -66,7 +66,7 @@ text! {
               && t.chars().enumerate().all(|(i, c)| c.is_ascii_digit() || "-(). /".contains(c) || (c == '+' && i == 0))
               && t.chars().any(|c| c.is_ascii_digit()),
           "invalid_phone", "a telephone number has digits, spaces and - ( ) . / after an optional +");
-    /// Free text about a booking: at most 4,000 characters; line breaks and tabs are the only control characters.
+    /// Free text about a booking, or of somebody who asks something: at most 4,000 characters; line breaks and tabs are the only control characters.
     Notes(|t| t.chars().count() <= 4_000 && !t.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')),
           "invalid_notes", "notes have at most 4,000 characters and no control characters");
     /// A tenant's slug: `^[a-z][a-z0-9-]{1,47}$`.

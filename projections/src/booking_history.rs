@@ -150,7 +150,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::User(_)
         | AnyEvent::Role(_)
         | AnyEvent::ApiKey(_)
-        | AnyEvent::Settings(_) => None,
+        | AnyEvent::Settings(_)
+        | AnyEvent::Lead(_) => None,
     }
 }
 

@@ -105,7 +105,8 @@ impl Projection for Calendar {
             | AnyEvent::User(_)
             | AnyEvent::Role(_)
             | AnyEvent::ApiKey(_)
-            | AnyEvent::Settings(_) => false,
+            | AnyEvent::Settings(_)
+            | AnyEvent::Lead(_) => false,
         }
     }
 
@@ -128,7 +129,8 @@ impl Projection for Calendar {
                 | AnyEvent::User(_)
                 | AnyEvent::Role(_)
                 | AnyEvent::ApiKey(_)
-                | AnyEvent::Settings(_) => {}
+                | AnyEvent::Settings(_)
+                | AnyEvent::Lead(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;

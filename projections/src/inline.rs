@@ -4,14 +4,15 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    api_key::ApiKey, booking::Booking, customer::Customer, offering::Offering, registry::AnyState,
-    resource::Resource, role::Role, schedule::Schedule, settings::Settings, tenant::Tenant, user::User,
+    api_key::ApiKey, booking::Booking, customer::Customer, lead::Lead, offering::Offering,
+    registry::AnyState, resource::Resource, role::Role, schedule::Schedule, settings::Settings,
+    tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, bookings, customers, domains, offerings, resources, roles, schedules,
+    Combined, Schema, api_keys, bookings, customers, domains, leads, offerings, resources, roles, schedules,
     settings, tenants, users,
 };
 
@@ -27,6 +28,7 @@ pub const TENANT_TABLES: &[&str] = &[
     "roles",
     "api_keys",
     "settings",
+    "leads",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
@@ -124,6 +126,7 @@ struct ByType<'a> {
     roles: Vec<Row<'a, Role>>,
     api_keys: Vec<Row<'a, ApiKey>>,
     settings: Vec<Row<'a, Settings>>,
+    leads: Vec<Row<'a, Lead>>,
 }
 
 impl<'a> ByType<'a> {
@@ -151,6 +154,7 @@ impl<'a> ByType<'a> {
             AnyState::Role(state) => self.roles.push(row!(state)),
             AnyState::ApiKey(state) => self.api_keys.push(row!(state)),
             AnyState::Settings(state) => self.settings.push(row!(state)),
+            AnyState::Lead(state) => self.leads.push(row!(state)),
         }
     }
 }
@@ -192,6 +196,9 @@ async fn write<'a>(
     }
     if !rows.settings.is_empty() {
         settings::write(connection, schema, &rows.settings).await?;
+    }
+    if !rows.leads.is_empty() {
+        leads::write(connection, schema, &rows.leads).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

@@ -19,6 +19,7 @@ pub mod combined;
 pub mod customers;
 pub mod domains;
 pub mod inline;
+pub mod leads;
 pub mod log;
 pub mod offerings;
 pub mod pace;

@@ -132,7 +132,8 @@ impl Projection for Pace {
             | AnyEvent::User(_)
             | AnyEvent::Role(_)
             | AnyEvent::ApiKey(_)
-            | AnyEvent::Settings(_) => false,
+            | AnyEvent::Settings(_)
+            | AnyEvent::Lead(_) => false,
         }
     }
 
@@ -154,7 +155,8 @@ impl Projection for Pace {
                 | AnyEvent::User(_)
                 | AnyEvent::Role(_)
                 | AnyEvent::ApiKey(_)
-                | AnyEvent::Settings(_) => None,
+                | AnyEvent::Settings(_)
+                | AnyEvent::Lead(_) => None,
             })
             .collect();
         let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();

@@ -40,8 +40,8 @@ const fn tenant(resource: Resource, action: Action) -> Requirement {
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
-    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Offerings, Plans, PlatformUsers,
-    Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
+    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Leads, Offerings, Plans,
+    PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -135,6 +135,9 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("POST", "/api/v1/bookings/{id}/check-in", assigned(Bookings, Update)),
     ("POST", "/api/v1/bookings/{id}/check-out", assigned(Bookings, Update)),
     ("POST", "/api/v1/bookings/{id}/no-show", assigned(Bookings, Update)),
+    ("GET", "/api/v1/leads", tenant(Leads, Read)),
+    ("GET", "/api/v1/leads/{id}", tenant(Leads, Read)),
+    ("POST", "/api/v1/leads/{id}/handle", tenant(Leads, Update)),
     ("GET", "/api/v1/calendar", assigned(Calendar, Read)),
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
@@ -155,6 +158,7 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/public/bookings/{id}", Public),
     ("POST", "/api/v1/public/bookings/{id}/cancel", Public),
     ("POST", "/api/v1/public/bookings/{id}/reschedule", Public),
+    ("POST", "/api/v1/public/leads", Public),
 ];
 
 /// What a route requires: by its path template and method; HEAD is answered as GET is.

@@ -474,7 +474,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::User(_)
             | AnyState::Role(_)
             | AnyState::ApiKey(_)
-            | AnyState::Settings(_) => {}
+            | AnyState::Settings(_)
+            | AnyState::Lead(_) => {}
         }
     }
     if !capacities.is_empty() {

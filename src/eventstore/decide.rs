@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    ApiKeyId, BookingId, CustomerId, Decider, DomainError, Interval, OfferingId, ResourceId, RoleId,
+    ApiKeyId, BookingId, CustomerId, Decider, DomainError, Interval, LeadId, OfferingId, ResourceId, RoleId,
     ScheduleId, TenantId, UserId,
     api_key::ApiKeyContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
     customer::{Customer, CustomerContext},
+    lead::{LeadCommand, LeadContext},
     offering::{Offering, OfferingCommand, OfferingContext},
     registry::{AnyCommand, AnyEvent, AnyState, Registered},
     resource::{Resource, ResourceContext},
@@ -88,6 +89,15 @@ pub(super) async fn decide(
         }
         (AnyCommand::Settings(asked), AnyState::Settings(settings)) => {
             run(settings.as_ref(), asked, &SettingsContext { now })
+        }
+        (AnyCommand::Lead(asked), AnyState::Lead(lead)) => {
+            let offering_exists = match asked {
+                LeadCommand::Submit { offering_id: Some(offering), .. } => {
+                    work.state::<Offering>(offering.0).await?.is_some()
+                }
+                LeadCommand::Submit { offering_id: None, .. } | LeadCommand::Handle => true,
+            };
+            run(lead.as_ref(), asked, &LeadContext { id: LeadId(command.id), offering_exists })
         }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),

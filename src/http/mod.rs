@@ -35,6 +35,7 @@ pub mod calendar;
 pub mod customers;
 pub mod domains;
 pub mod invitations;
+pub mod leads;
 pub mod me;
 pub mod offerings;
 pub mod ops;
@@ -82,6 +83,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(domains::routes())
         .merge(settings::routes())
         .merge(public::routes())
+        .merge(leads::routes())
         .merge(ops::routes());
     describe::complete(routes.get_openapi_mut());
     routes

@@ -131,6 +131,13 @@ async fn a_domain_is_claimed_proved_used_and_given_up() {
     assert_eq!(page(&tenant).await.expect(200).header("access-control-allow-origin"), Some(ORIGIN));
     verify(&app, &tenant, own).await.expect(200);
 
+    // Who leaves a lead there has no credential and names nobody.
+    let lead = json!({"name": "Grace", "email": "grace@example.org"});
+    let lead = read(app.client.post(app.url("/public/leads")).header("Origin", ORIGIN).json(&lead))
+        .await
+        .expect(201);
+    app.get(&tenant, &format!("/leads/{}", id(&lead))).await.expect(200);
+
     // The page's tenant and the credential's are one, or it is a contradiction.
     page(&other).await.expect_problem(403, "tenant_mismatch");
     login_from(&app, ORIGIN, &[("X-Tenant-Slug", "hotel")]).await.expect_problem(403, "tenant_mismatch");

@@ -302,6 +302,8 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
     let role = id(&app.post(&owner, "/roles", &role).await.expect(201));
     let domain = json!({"hostname": "book.owner.example"});
     let domain = id(&app.post(&owner, "/domains", &domain).await.expect(201));
+    let lead = json!({"name": "Grace", "email": "grace@example.org"});
+    let lead = id(&app.post(&owner, "/public/leads", &lead).await.expect(201));
     let heads = (app.head(&owner).await, app.head(&stranger).await);
 
     let document = read(app.client.get(format!("http://{}/api/schema/", app.address))).await.expect(200);
@@ -316,6 +318,7 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
             "bookings" | "audit" => booking,
             "users" | "invitations" => user,
             "roles" => role,
+            "leads" => lead,
             "api-keys" => owner.token_id.0,
             // Of callers who are signed in, of the platform's, or of a guest's link: `permissions` has those.
             "domains" => domain,

@@ -24,6 +24,7 @@ mod history;
 mod http_contract;
 mod isolation;
 mod keys_rotation;
+mod leads;
 mod limits;
 mod listing;
 mod mail;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::app::{Answer, TestApp, TestTenant, id, read};
 
 /// A call without credentials.
-async fn call(
+pub async fn call(
     app: &TestApp,
     method: Method,
     path: &str,

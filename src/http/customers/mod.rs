@@ -70,17 +70,26 @@ pub struct Person {
 }
 
 impl Person {
+    /// Their name, e-mail address and telephone number; `within` is where in the request they stand.
+    ///
+    /// # Errors
+    /// `validation_failed` at the field that is wrong.
+    pub fn parse(&self, within: &str) -> Result<(Name, Option<Email>, Option<Phone>)> {
+        let at = |field: &str| format!("{within}/{field}");
+        Ok((
+            Name::new(&self.name, &at("name"))?,
+            self.email.as_deref().map(|text| Email::new(text, &at("email"))).transpose()?,
+            self.phone.as_deref().map(|text| Phone::new(text, &at("phone"))).transpose()?,
+        ))
+    }
+
     /// The command that registers them; `within` is where in the request they stand.
     ///
     /// # Errors
     /// `validation_failed` at the field that is wrong.
     pub fn register(&self, within: &str) -> Result<CustomerCommand> {
-        let at = |field: &str| format!("{within}/{field}");
-        Ok(CustomerCommand::Register {
-            name: Name::new(&self.name, &at("name"))?,
-            email: self.email.as_deref().map(|text| Email::new(text, &at("email"))).transpose()?,
-            phone: self.phone.as_deref().map(|text| Phone::new(text, &at("phone"))).transpose()?,
-        })
+        let (name, email, phone) = self.parse(within)?;
+        Ok(CustomerCommand::Register { name, email, phone })
     }
 }
 

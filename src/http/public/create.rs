@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{LinkedBooking, context::PublicCall, within};
+use super::{LinkedBooking, context::PublicCall, count, within};
 use crate::{
     app::AppState,
     eventstore::Command,
@@ -71,15 +71,7 @@ pub async fn create(
     Json { value, hash }: Json<PublicCreateBooking>,
 ) -> Result<Response> {
     call.allows(Resource::Bookings, Action::Create)?;
-    // All guests of a booking site may come from its one address; its key has a limit of its own.
-    let allowance = match &call.key {
-        Some(_) => None,
-        None => {
-            let limits = state.limits();
-            let client = call.client().limit_key().to_string();
-            Some(limits.check(&limits.policies().public_bookings, &client).await?)
-        }
-    };
+    let allowance = count(&state, &call, &state.limits().policies().public_bookings).await?;
     within(allowance, book(&state, call, value, hash).await)
 }
 

@@ -1,11 +1,12 @@
 //! What guests and booking sites may do without an account: see what is free, book, and then see and change their own
-//! booking by the signed link they got for it.
+//! booking by the signed link they got for it; or ask to be contacted.
 
 pub mod availability;
 pub mod cancel;
 pub mod context;
 pub mod create;
 pub mod get;
+pub mod lead;
 pub mod link;
 pub mod reschedule;
 
@@ -23,7 +24,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use self::link::GuestCommand;
+use self::{context::PublicCall, link::GuestCommand};
 use super::{
     bookings::{BookingBody, alternatives},
     money::MoneyBody,
@@ -34,7 +35,7 @@ use super::{
 use crate::{
     app::AppState,
     eventstore::{Command, Committed},
-    limits::Allowance,
+    limits::{Allowance, Policy},
 };
 
 /// The routes.
@@ -45,6 +46,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(get::get))
         .routes(routes!(cancel::cancel))
         .routes(routes!(reschedule::reschedule))
+        .routes(routes!(lead::submit))
 }
 
 /// A booking as its guest sees it: nothing of what the house or anyone noted, and nobody's name.
@@ -156,6 +158,15 @@ async fn run(
         }
     };
     within(Some(allowance), changed.await)
+}
+
+/// Counts one more from the caller's address; nothing with a key. All guests of a booking site may come from its one
+/// address, and its key has a limit of its own.
+async fn count(state: &AppState, call: &PublicCall, policy: &Policy) -> Result<Option<Allowance>> {
+    if call.key.is_some() {
+        return Ok(None);
+    }
+    state.limits().check(policy, &call.client().limit_key().to_string()).await.map(Some)
 }
 
 /// An answer or a refusal that tells what is left of the limit it counted for.
