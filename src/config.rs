@@ -215,6 +215,8 @@ settings! {
     login_limit_per_minute: u32 => u32 = 10, "DAYBOOK_LOGIN_LIMIT_PER_MINUTE", |v| v;
     /// Requests for a new password an hour from one address.
     reset_limit_per_hour: u32 => u32 = 5, "DAYBOOK_RESET_LIMIT_PER_HOUR", |v| v;
+    /// Invitations an hour by one tenant.
+    invitation_limit_per_hour: u32 => u32 = 100, "DAYBOOK_INVITATION_LIMIT_PER_HOUR", |v| v;
     /// Requests an hour to delete one account.
     account_deletion_limit_per_hour: u32 => u32 = 3, "DAYBOOK_ACCOUNT_DELETION_LIMIT_PER_HOUR", |v| v;
     /// Leads an hour from one address.
@@ -362,6 +364,7 @@ impl Settings {
             ("argon2_parallel", self.argon2_parallel == 0),
             ("login_limit_per_minute", self.login_limit_per_minute == 0),
             ("reset_limit_per_hour", self.reset_limit_per_hour == 0),
+            ("invitation_limit_per_hour", self.invitation_limit_per_hour == 0),
             ("account_deletion_limit_per_hour", self.account_deletion_limit_per_hour == 0),
             ("leads_limit_per_hour", self.leads_limit_per_hour == 0),
             ("signup_limit_per_hour", self.signup_limit_per_hour == 0),

@@ -131,6 +131,18 @@ names! {
     }
 }
 
+impl Resource {
+    /// Whether some of it can be somebody's by the resources that are assigned to them.
+    pub fn can_be_assigned(self) -> bool {
+        matches!(self, Self::Resources | Self::Bookings | Self::Calendar)
+    }
+
+    /// Whether some of it can be somebody's own.
+    pub fn can_be_own(self) -> bool {
+        matches!(self, Self::Customers | Self::Bookings)
+    }
+}
+
 names! {
     /// A part of the staff's work; staff see only the modules assigned to them.
     Module {
@@ -156,6 +168,17 @@ pub struct Permission {
     pub action: Action,
     /// To how many.
     pub scope: Scope,
+}
+
+impl Permission {
+    /// Whether there is such a part of the resource as its scope says.
+    pub fn is_meaningful(self) -> bool {
+        match self.scope {
+            Scope::Own => self.resource.can_be_own(),
+            Scope::Assigned => self.resource.can_be_assigned(),
+            Scope::Tenant | Scope::Platform => true,
+        }
+    }
 }
 
 impl fmt::Display for Permission {

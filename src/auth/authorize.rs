@@ -172,7 +172,10 @@ fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
                 ));
             }
             match principal.permissions.scope(resource, action) {
-                Some(scope) if scope >= least => Ok(scope),
+                // A scope that nothing narrows by is none: it must not count as the whole.
+                Some(scope) if scope >= least && (Permission { resource, action, scope }).is_meaningful() => {
+                    Ok(scope)
+                }
                 held => Err(refused(principal, Permission { resource, action, scope: least }, held)),
             }
         }

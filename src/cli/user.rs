@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use daybook_domain::{
     Email, Name, TenantId, UserId,
+    envelope::Metadata,
     permission::Tier,
     user::{By, UserCommand as Ask},
 };
@@ -69,6 +70,14 @@ pub enum UserCommand {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Let an account sign in no more, which ends every session of it.
+    #[command(
+        after_help = "Example: daybook user deactivate bob@example.org --tenant camp-river --reason 'left'"
+    )]
+    Deactivate(WhichArgs),
+    /// Let an account sign in again.
+    #[command(after_help = "Example: daybook user activate bob@example.org --tenant camp-river")]
+    Activate(WhichArgs),
     /// Set a new password, which ends every session of the account.
     #[command(after_help = "Example: daybook user reset-password bob@example.org --tenant camp-river")]
     ResetPassword {
@@ -113,6 +122,18 @@ pub struct NewArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct WhichArgs {
+    /// The e-mail address of the account.
+    email: String,
+    /// The tenant's slug; left out for the platform's own people.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Why.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
 /// One account of an import.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +170,12 @@ async fn act(runtime: &Runtime, command: UserCommand) -> anyhow::Result<()> {
             say(format_args!("{email}: {role}"));
             Ok(())
         }
+        UserCommand::Deactivate(which) => {
+            switch(runtime, which, Ask::Deactivate { by: By::Operator }, "deactivated").await
+        }
+        UserCommand::Activate(which) => {
+            switch(runtime, which, Ask::Activate { by: By::Operator }, "active").await
+        }
         UserCommand::ResetPassword { email, tenant, password_stdin, reason } => {
             let schema = schema(runtime, tenant.as_deref()).await?;
             let user = UserId(find(runtime, &schema, &email).await?.id);
@@ -168,6 +195,16 @@ async fn act(runtime: &Runtime, command: UserCommand) -> anyhow::Result<()> {
         }
         UserCommand::Import { file, tenant } => import(runtime, &file, &tenant).await,
     }
+}
+
+async fn switch(runtime: &Runtime, which: WhichArgs, ask: Ask, becomes: &str) -> anyhow::Result<()> {
+    let WhichArgs { email, tenant, reason } = which;
+    let schema = schema(runtime, tenant.as_deref()).await?;
+    let user = find(runtime, &schema, &email).await?;
+    let metadata = Metadata { reason, ..cli_metadata("user switch") };
+    runtime.store.execute(&schema, Unit::of(Command::to(user.id, ask), metadata)).await?;
+    say(format_args!("{email}: {becomes}"));
+    Ok(())
 }
 
 async fn create(

@@ -19,6 +19,7 @@ use crate::{
     app::AppState,
     auth::{Caller, Principal, authorize::Authorized},
     eventstore::{Command, Unit},
+    keys::Keys,
     security_log::{SecurityEvent, SecurityEventKind},
 };
 
@@ -161,6 +162,11 @@ impl FromRequestParts<AppState> for PlatformCommand {
 }
 
 impl PlatformCommand {
+    /// The id that follows from the request's idempotency key, where it has one.
+    pub fn idempotent_id(&self, keys: &Keys) -> Option<Uuid> {
+        self.key.as_ref().map(|key| key.id(keys))
+    }
+
     /// The metadata of commands whose answer cannot be made again, and which therefore have no idempotency key.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! `Idempotency-Key`: under it a POST may be repeated without being done twice.
 
 use http::{HeaderMap, Method};
+use uuid::{Builder, Uuid};
 
 use super::{
     headers::IDEMPOTENCY_KEY,
     problem::{Problem, Result},
 };
-use crate::eventstore::IdempotencyKey;
+use crate::{eventstore::IdempotencyKey, keys::Keys};
 
 /// The longest key.
 pub const MAX_KEY: usize = 255;
@@ -39,6 +40,14 @@ impl ScopedKey {
                 "Idempotency-Key must be one key of 1 to 255 visible ASCII characters.",
             )),
         }
+    }
+
+    /// An id that follows from the key: what is made under it is made once, whatever is repeated.
+    pub fn id(&self, keys: &Keys) -> Uuid {
+        let digest = keys.digest("idempotent-id", &[self.scope.as_bytes(), b"|", self.key.as_bytes()]);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Builder::from_custom_bytes(bytes).into_uuid()
     }
 
     /// Binds it to a body.

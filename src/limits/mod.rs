@@ -34,6 +34,9 @@ pub const API_CALLS: &str = "api_calls";
 /// The longest window: counters are pruned once they are older.
 pub const MAX_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
+/// Invitations a day to one e-mail address, whoever sends them.
+const INVITATIONS_TO_ONE: u32 = 5;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -63,6 +66,10 @@ pub struct Policies {
     pub signup: Policy,
     /// Sign-ups, per domain of the e-mail address.
     pub signup_domain: Policy,
+    /// Invitations, per tenant, and to one address over all tenants: they are letters to whomever somebody names.
+    pub invitation: Policy,
+    /// See [`Self::invitation`].
+    pub invitation_address: Policy,
     /// Bookings by the public, per address; and changes of one booking by its guest, per booking.
     pub public_bookings: Policy,
     /// Reads of what is free by the public, per address; of this process.
@@ -82,6 +89,8 @@ impl Policies {
             leads: policy("leads", settings.leads_limit_per_hour, HOUR),
             signup: policy("signup", settings.signup_limit_per_hour, HOUR),
             signup_domain: policy("signup_domain", settings.signup_domain_limit_per_day, MAX_WINDOW),
+            invitation: policy("invitation", settings.invitation_limit_per_hour, HOUR),
+            invitation_address: policy("invitation_address", INVITATIONS_TO_ONE, MAX_WINDOW),
             public_bookings: policy("public_bookings", settings.public_bookings_limit_per_hour, HOUR),
             public_availability: policy(
                 "public_availability",

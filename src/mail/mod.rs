@@ -29,8 +29,6 @@ pub enum MessageKind {
     Invitation,
     /// A link that confirms the address of a sign-up.
     SignupConfirmation,
-    /// A sign-up was tried with the address of an account there is.
-    AccountExists,
     /// The password was changed.
     PasswordChanged,
 }
@@ -43,7 +41,6 @@ impl MessageKind {
             Self::PasswordResetCode => "password_reset_code",
             Self::Invitation => "invitation",
             Self::SignupConfirmation => "signup_confirmation",
-            Self::AccountExists => "account_exists",
             Self::PasswordChanged => "password_changed",
         }
     }

@@ -74,17 +74,6 @@ pub fn signup_confirmation(to: Addressee, site: &str, link: &SecretString, valid
     letter(MessageKind::SignupConfirmation, to, &format!("Confirm your address for {site}"), text)
 }
 
-/// To someone whose address a sign-up was tried with: the answer to the sign-up must not tell that there is an account.
-pub fn account_exists(to: Addressee, site: &str, sign_in: &str) -> Message {
-    let site = name(site);
-    let text = format!(
-        "Someone tried to sign up at {site} with this address, which has an account already. You can sign in, or set \
-         a new password, at\n\n{}\n\nIf it was not you, do nothing.\n",
-        one_line(sign_in),
-    );
-    letter(MessageKind::AccountExists, to, &format!("Your account at {site}"), text)
-}
-
 /// The password was changed.
 pub fn password_changed(to: Addressee, site: &str) -> Message {
     let site = name(site);
@@ -158,8 +147,6 @@ mod tests {
             assert!(!message.subject().contains("abc"), "the subject is kept in the clear");
         }
         assert!(password_changed(ada(), "Camp River").body().expose_secret().contains("Camp River"));
-        let exists = account_exists(ada(), "Camp River", "https://book.example/login");
-        assert!(exists.body().expose_secret().contains("\nhttps://book.example/login\n"));
     }
 
     #[test]

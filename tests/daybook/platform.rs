@@ -158,6 +158,80 @@ async fn the_operator_makes_changes_and_imports_accounts() {
     login(Some("camp"), "bob@example.org", "lètmein").await.expect(200);
     let again = host.output(&arguments);
     assert!(String::from_utf8_lossy(&again.stdout).contains("0 accounts imported, 1 known already"));
+    host.run(&["user", "deactivate", "bob@example.org", "--tenant", "camp", "--reason", "left"]);
+    login(Some("camp"), "bob@example.org", "lètmein").await.expect(401);
+    host.run(&["user", "activate", "bob@example.org", "--tenant", "camp"]);
+    login(Some("camp"), "bob@example.org", "lètmein").await.expect(200);
     server.terminate();
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_tenant_asked_for_twice_under_one_key_is_one() {
+    let app = start().await;
+    app.account(None, "root@example.org", Tier::Superuser, None).await;
+    let root = app.sign_in(None, "root@example.org").await;
+    let body = json!({"slug": "river", "name": "Camping River", "owner_email": "ada@example.org"});
+    let post = async |body: &serde_json::Value| {
+        let request = app.client.post(app.url("/platform/tenants")).bearer_auth(&root.token);
+        read(request.header("Idempotency-Key", "once").json(body)).await
+    };
+    let made = post(&body).await.expect(201);
+    let again = post(&body).await.expect(201);
+    assert_eq!((id(&again), again.header("idempotent-replayed")), (id(&made), Some("true")));
+    let invited: i64 = sqlx::query_scalar(&format!(
+        "SELECT count(*) FROM t_{}.messages WHERE kind = 'invitation'",
+        id(&made).simple()
+    ))
+    .fetch_one(app.store.database().owner())
+    .await
+    .unwrap();
+    assert_eq!(invited, 1);
+    let other = json!({"slug": "lake", "name": "Camping Lake"});
+    post(&other).await.expect_problem(422, "idempotency_key_reused");
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn who_leaves_the_platform_is_let_in_no_more() {
+    let app = start().await;
+    app.account(None, "root@example.org", Tier::Superuser, None).await;
+    app.account(None, "manager@example.org", Tier::PlatformManager, None).await;
+    app.account(None, "support@example.org", Tier::PlatformSupport, None).await;
+    let root = app.sign_in(None, "root@example.org").await;
+    let manager = app.sign_in(None, "manager@example.org").await;
+    let support = app.sign_in(None, "support@example.org").await;
+    let path =
+        |person: &crate::support::people::Person, what: &str| format!("/platform/users/{}{what}", person.id);
+    let empty = json!({});
+
+    // Neither those below, nor themselves, nor equals.
+    app.post_as(&support.token, &path(&manager, "/deactivate"), &empty)
+        .await
+        .expect_problem(403, "forbidden");
+    app.post_as(&manager.token, &path(&manager, "/deactivate"), &empty)
+        .await
+        .expect_problem(403, "forbidden");
+    app.post_as(&manager.token, &path(&root, "/deactivate"), &empty).await.expect_problem(409, "last_admin");
+    let promote = json!({"role": "superuser"});
+    app.post_as(&manager.token, &path(&support, "/role"), &promote).await.expect_problem(403, "forbidden");
+
+    let sold = json!({"role": "platform_sales", "reason": "moved"});
+    let changed = app.post_as(&manager.token, &path(&support, "/role"), &sold).await.expect(200);
+    assert_eq!(changed.body["role"], "platform_sales");
+    app.post_as(&manager.token, &path(&support, "/deactivate"), &json!({"reason": "left"})).await.expect(200);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    app.get_as(&support.token, "/me").await.expect_problem(401, "unauthenticated");
+    app.refresh(&support.refresh).await.expect(401);
+    app.login(None, "support@example.org", PASSWORD).await.expect(401);
+    app.post_as(&manager.token, &path(&support, "/activate"), &empty).await.expect(200);
+    app.login(None, "support@example.org", PASSWORD).await.expect(200);
+
+    let delete = |whom: &crate::support::people::Person| {
+        app.client.delete(app.url(&path(whom, ""))).bearer_auth(&root.token).header("If-Match", "*")
+    };
+    read(delete(&support)).await.expect(204);
+    app.login(None, "support@example.org", PASSWORD).await.expect(401);
+    read(delete(&root)).await.expect_problem(403, "forbidden");
     app.shut_down().await;
 }

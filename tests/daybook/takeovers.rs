@@ -182,3 +182,40 @@ async fn a_password_in_a_request_is_not_guessed_at_through_its_idempotency_key()
     assert_ne!(stored, Sha256::digest(serde_json::to_vec(&body).unwrap()).to_vec());
     app.shut_down().await;
 }
+
+#[tokio::test]
+async fn invitations_are_no_way_to_fill_mailboxes() {
+    let app =
+        TestApp::start_with(SettingsPatch { invitation_limit_per_hour: Some(7), ..SettingsPatch::default() })
+            .await;
+    let camp = app.tenant("camp").await;
+    let invite = async |email: &str| {
+        let body = json!({"email": email, "name": "Bob", "role": "tenant_manager"});
+        app.post(&camp, "/invitations", &body).await
+    };
+    invite("bob@example.org").await.expect(201);
+    // Again and again to one address, which is refused for other reasons, counts as well.
+    for _ in 0..4 {
+        invite("Bob@example.org").await.expect(409);
+    }
+    let refused = invite("bob@example.org").await.expect_problem(429, "rate_limited");
+    assert!(refused.header("ratelimit-policy").unwrap().contains("invitation_address"));
+    invite("eve@example.org").await.expect(201);
+    let refused = invite("mallory@example.org").await.expect_problem(429, "rate_limited");
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"invitation\";q=7;w=3600"));
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_scope_that_nothing_narrows_by_is_none() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    for wrong in
+        ["customers:read:assigned", "customers:update:assigned", "offerings:read:own", "leads:read:own"]
+    {
+        let role = json!({"name": "Desk", "permissions": [wrong]});
+        app.post(&camp, "/roles", &role).await.expect_problem(422, "validation_failed");
+        app.post(&camp, "/api-keys", &role).await.expect_problem(422, "validation_failed");
+    }
+    app.shut_down().await;
+}

@@ -1,7 +1,10 @@
 //! `POST /invitations`
 
 use axum::{extract::State, response::Response};
-use daybook_domain::{UserId, user::UserCommand};
+use daybook_domain::{
+    UserId,
+    user::{UserCommand, email_key},
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -57,6 +60,9 @@ pub async fn create(
     let choice = RoleChoice { role: value.role, role_id: value.role_id };
     let new = NewAccount::parse(&value.email, &value.name, choice, value.modules, value.customer_id)?;
     let tenant = context.call.caller.tenant;
+    let limits = state.limits();
+    limits.check(&limits.policies().invitation, &tenant.to_string()).await?;
+    limits.check(&limits.policies().invitation_address, &email_key(&new.email)).await?;
     let user = UserId(Uuid::now_v7());
     let house = letters::house(&state, Some(tenant)).await?;
     let (letter, until) = super::letter(&state, tenant, user, new.email.clone(), &house)?;

@@ -2,14 +2,14 @@
 
 use axum::{extract::State, response::Response};
 use daybook_domain::{
-    Currency, TenantId, UserId,
+    Currency, DomainError, TenantId, UserId,
     local_time::parse_zone,
     permission::Tier,
     text::{Email, Name},
     user::{By, UserCommand},
 };
 use daybook_projections::{Schema, tenants};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -17,9 +17,10 @@ use uuid::Uuid;
 use super::{TenantBody, sells_only};
 use crate::{
     app::AppState,
-    eventstore::{Command, Unit},
+    eventstore::{Command, StoreError, Unit},
     http::{
         context::PlatformCommand,
+        headers::IDEMPOTENT_REPLAYED,
         invitations,
         json::Json,
         problem::{Code, Problem, ProblemBody, Result},
@@ -55,6 +56,7 @@ pub struct CreateTenant {
 /// Create a tenant; its owner, if one is named, is invited by mail.
 #[utoipa::path(
     post, path = "/api/v1/platform/tenants", tag = "platform", operation_id = "create_tenant",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Repeats are answered, not done again")),
     request_body = CreateTenant,
     responses(
         (status = 201, body = TenantBody),
@@ -87,10 +89,22 @@ pub async fn create_tenant(
         currency: Currency::new(value.currency.as_deref().unwrap_or("EUR"))?,
     };
     let name = new.name.clone();
+    // Ids that follow from the key: what a request that was cut off has left is finished by its repeat.
+    let keyed = context.idempotent_id(state.store().keys());
+    let tenant = TenantId(keyed.unwrap_or_else(Uuid::now_v7));
     let metadata = context.metadata(value.reason)?;
-    let tenant = state.admin().create(new, &metadata).await?;
+    let before = if keyed.is_some() { state.directory().by_id(tenant).await? } else { None };
+    match &before {
+        Some(made) if made.slug != new.slug.as_str() => {
+            return Err(Problem::new(Code::IdempotencyKeyReused, "The key was used for another tenant."));
+        }
+        Some(_) => {}
+        None => {
+            state.admin().create_as(tenant, new, &metadata).await?;
+        }
+    }
     if let Some((email, owner_name)) = owner {
-        let user = UserId(Uuid::now_v7());
+        let user = UserId(Uuid::new_v5(&tenant.0, b"owner"));
         let (letter, until) = invitations::letter(&state, tenant, user, email.clone(), &name)?;
         let command = UserCommand::Invite {
             email,
@@ -103,10 +117,17 @@ pub async fn create_tenant(
         };
         let schema = Schema::tenant(tenant);
         let unit = Unit::of(Command::create(user, command), metadata).attach(letter);
-        state.store().execute(&schema, unit).await?;
+        match state.store().execute(&schema, unit).await {
+            Ok(_) | Err(StoreError::Refused { error: DomainError::AlreadyExists { .. }, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         state.mailer().wake(&schema);
     }
-    created(&state, tenant).await
+    let mut response = created(&state, tenant).await?;
+    if before.is_some() {
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }
 
 async fn created(state: &AppState, tenant: TenantId) -> Result<Response> {

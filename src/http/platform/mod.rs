@@ -1,10 +1,14 @@
 //! The platform's own: tenants, its people, plans. For accounts of the platform only; every command goes to its log.
 
 pub mod activate_tenant;
+pub mod activate_user;
 pub mod change_plan;
+pub mod change_user_role;
 pub mod create_tenant;
 pub mod create_user;
 pub mod deactivate_tenant;
+pub mod deactivate_user;
+pub mod delete_user;
 pub mod get_tenant;
 pub mod list_plans;
 pub mod list_tenants;
@@ -14,10 +18,11 @@ pub mod rename_tenant;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    TenantId,
+    TenantId, UserId,
     permission::Tier,
     registry::Registered as _,
     tenant::{Tenant, TenantCommand},
+    user::UserCommand,
 };
 use daybook_projections::{Schema, tenants::TenantRow};
 use serde::Serialize;
@@ -27,12 +32,12 @@ use uuid::Uuid;
 
 use super::{
     context::PlatformCommand,
-    problem::Result,
+    problem::{Code, Problem, Result},
     respond::{self, subject, wrong_type},
 };
 use crate::{
     app::AppState,
-    eventstore::{Command, Committed},
+    eventstore::{Attached, Command, Committed},
 };
 
 /// The routes.
@@ -44,6 +49,10 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(deactivate_tenant::deactivate_tenant))
         .routes(routes!(change_plan::change_plan))
         .routes(routes!(list_users::list_users, create_user::create_user))
+        .routes(routes!(delete_user::delete_user))
+        .routes(routes!(activate_user::activate_user))
+        .routes(routes!(deactivate_user::deactivate_user))
+        .routes(routes!(change_user_role::change_user_role))
         .routes(routes!(list_plans::list_plans))
 }
 
@@ -136,4 +145,26 @@ async fn run(
     let committed =
         state.store().execute(&Schema::platform(), context.unit(vec![command], reason, hash)?).await?;
     respond::done(&committed, &TenantBody::of(&committed)?)
+}
+
+/// Runs a command on an account of the platform's own people. Nobody does to themselves what these routes are for.
+async fn run_on_user(
+    state: &AppState,
+    context: PlatformCommand,
+    user: UserId,
+    command: UserCommand,
+    attached: Vec<Attached>,
+    reason: Option<String>,
+    hash: [u8; 32],
+) -> Result<Committed> {
+    if context.principal.session().is_some_and(|(own, _)| own == user) {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "This is your own account; use /me, or ask somebody else.",
+        ));
+    }
+    let command = Command::to(user, command).expecting(context.if_match.expected());
+    let mut unit = context.unit(vec![command], reason, hash)?;
+    unit.attached = attached;
+    Ok(state.store().execute(&Schema::platform(), unit).await?)
 }

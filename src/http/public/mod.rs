@@ -111,7 +111,7 @@ impl From<BookingBody> for PublicBooking {
 }
 
 /// A booking with the link to it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct LinkedBooking {
     /// The booking.
     #[serde(flatten)]

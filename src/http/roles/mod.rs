@@ -98,5 +98,9 @@ pub fn permissions(names: &[String]) -> Result<Permissions> {
         let pointer = format!("/permissions/{at}");
         Problem::field(&pointer, "unknown_permission", "a permission is resource:action:scope")
     };
-    names.iter().enumerate().map(|(at, name)| name.parse::<Permission>().map_err(|_| unknown(at))).collect()
+    let read = |(at, name): (usize, &String)| {
+        let permission = name.parse::<Permission>().ok().filter(|permission| permission.is_meaningful());
+        permission.ok_or_else(|| unknown(at))
+    };
+    names.iter().enumerate().map(read).collect()
 }
