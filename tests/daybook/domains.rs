@@ -277,6 +277,26 @@ async fn a_domain_whose_record_is_gone_lapses() {
     dns.set_txt("_daybook-challenge.book.camp.example", &[&[value]]).await;
     verify(&app, &tenant, lost).await.expect(200);
 
+    // A tenant that is switched off keeps no host that is not theirs any more.
+    let hotel = app.tenant("hotel").await;
+    proved(&app, &dns, &hotel, "sold.example").await;
+    let operator = Metadata { actor: "test".into(), ..Metadata::default() };
+    app.admin.command(hotel.id, TenantCommand::Deactivate, &operator).await.unwrap();
+    dns.set_txt("_daybook-challenge.sold.example", &[]).await;
+    let verified = async || -> i64 {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM daybook_platform.tenant_domains WHERE hostname = 'sold.example'",
+        )
+        .fetch_one(app.store.database().owner())
+        .await
+        .unwrap()
+    };
+    let until = Instant::now() + Duration::from_secs(10);
+    while verified().await > 0 {
+        assert!(Instant::now() < until, "it does not lapse");
+        sleep(Duration::from_millis(50)).await;
+    }
+
     // A server that is down says nothing of the records.
     dns.stop().await;
     sleep(Duration::from_secs(2)).await;
