@@ -40,3 +40,4 @@ mod races;
 mod route53;
 mod sessions;
 mod support;
+mod tokens;
