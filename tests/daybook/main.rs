@@ -27,6 +27,7 @@ mod keys_rotation;
 mod limits;
 mod links;
 mod listing;
+mod lockout;
 mod mail;
 mod ordering;
 mod permissions;

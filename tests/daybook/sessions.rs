@@ -253,32 +253,6 @@ async fn an_inactive_tenants_people_are_nobody_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_locked_out_victim_signs_in_from_elsewhere() {
-    let app = start().await;
-    let tenant = app.business("camp").await;
-    app.account(Some(&tenant), "ada@example.org", Tier::TenantOwner, None).await;
-    // Parallel tries cannot outrun the count.
-    let tries =
-        join_all((0..20).map(|_| app.login(Some(&tenant), "ada@example.org", "wrong-password"))).await;
-    assert_eq!(tries.iter().filter(|answer| answer.status == 401).count(), 5);
-    let locked =
-        app.login(Some(&tenant), "ada@example.org", PASSWORD).await.expect_problem(429, "rate_limited");
-    assert!(locked.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
-    // Accounts that do not exist are locked the same way.
-    for _ in 0..5 {
-        app.login(Some(&tenant), "nobody@example.org", PASSWORD).await.expect(401);
-    }
-    app.login(Some(&tenant), "nobody@example.org", PASSWORD).await.expect_problem(429, "rate_limited");
-    // The lock is the address's, not the account's: as if this came from another one.
-    sqlx::query("DELETE FROM daybook_platform.login_failures WHERE failures = 5")
-        .execute(app.store.database().owner())
-        .await
-        .unwrap();
-    app.login(Some(&tenant), "ada@example.org", PASSWORD).await.expect(200);
-    app.shut_down().await;
-}
-
-#[tokio::test]
 async fn a_changed_password_ends_the_other_sessions() {
     let app = start().await;
     let tenant = app.business("camp").await;
