@@ -37,6 +37,7 @@ mod postgres_es;
 mod projections;
 mod public;
 mod races;
+mod revocation;
 #[cfg(feature = "route53")]
 mod route53;
 mod sessions;
