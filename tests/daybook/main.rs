@@ -34,6 +34,7 @@ mod permissions;
 mod platform;
 mod pool;
 mod postgres_es;
+mod profile;
 mod projections;
 mod public;
 mod races;
