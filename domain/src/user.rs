@@ -142,14 +142,15 @@ impl User {
     pub fn unique_keys(&self) -> Vec<(&'static str, String)> {
         match (self.status, self.email.expose()) {
             (UserStatus::Deleted, _) | (_, None) => Vec::new(),
-            (_, Some(email)) => vec![("email", email_key(email))],
+            (_, Some(email)) => vec![("email", email_key(email.as_str()))],
         }
     }
 }
 
-/// The form in which two spellings of one e-mail address are equal.
-pub fn email_key(email: &Email) -> String {
-    email.as_str().to_lowercase()
+/// The form in which two spellings of one e-mail address are equal: the letters of ASCII in lower case. What else
+/// Unicode takes for two cases of one letter (the Kelvin sign and k) is another mailbox.
+pub fn email_key(email: &str) -> String {
+    email.trim().to_ascii_lowercase()
 }
 
 /// Who asks for something to be done to an account.

@@ -161,7 +161,7 @@ pub(crate) async fn write(
     sqlx::query(&sql)
         .bind(column!(rows, row => row.id))
         .bind(column!(rows, row => row.state.email.expose().map(|email| email.as_str().to_owned())))
-        .bind(column!(rows, row => row.state.email.expose().map(email_key)))
+        .bind(column!(rows, row => row.state.email.expose().map(|email| email_key(email.as_str()))))
         .bind(column!(rows, row => row.state.name.expose().map(|name| name.as_str().to_owned())))
         .bind(column!(rows, row => row.state.role.tier.as_str()))
         .bind(column!(rows, row => row.state.role.role_id.map(|role| role.0)))

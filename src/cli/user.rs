@@ -12,7 +12,7 @@ use daybook_domain::{
     Email, Name, TenantId, UserId,
     envelope::Metadata,
     permission::Tier,
-    user::{By, UserCommand as Ask},
+    user::{By, UserCommand as Ask, email_key},
 };
 use daybook_projections::{
     Schema,
@@ -328,7 +328,7 @@ pub(super) async fn lookup(
     schema: &Schema,
     email: &str,
 ) -> anyhow::Result<Option<UserRow>> {
-    let filter = UserFilter { email_key: Some(email.trim().to_lowercase()), ..UserFilter::default() };
+    let filter = UserFilter { email_key: Some(email_key(email)), ..UserFilter::default() };
     let mut tx = TenantTx::begin(runtime.store.database().app(), schema, Access::Read).await?;
     let found = users::list(&mut tx, &filter, None, 1).await?.pop();
     tx.release();

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::support::{
     app::{Answer, TestApp, TestTenant, read},
+    letters::{code, token},
     people::PASSWORD,
 };
 
@@ -217,5 +218,105 @@ async fn a_scope_that_nothing_narrows_by_is_none() {
         app.post(&camp, "/roles", &role).await.expect_problem(422, "validation_failed");
         app.post(&camp, "/api-keys", &role).await.expect_problem(422, "validation_failed");
     }
+    app.shut_down().await;
+}
+
+const NEW: &str = "mountain-lake-nine";
+
+#[tokio::test]
+async fn an_address_that_only_looks_alike_in_lower_case_is_another() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    app.person(&camp, "mark@example.org", Tier::TenantStaff).await;
+    for path in ["/auth/password/reset", "/auth/otp"] {
+        // U+212A, the Kelvin sign: Unicode's lower case of it is k.
+        app.anonymous_at(&camp, path, &json!({"email": "mar\u{212A}@example.org"})).await.expect(202);
+        app.anonymous_at(&camp, path, &json!({"email": "MARK@Example.org"})).await.expect(202);
+    }
+    // What was asked for in another spelling goes to the address that the account has.
+    for n in 0..2 {
+        let letter = app.letter("mark@example.org", n).await;
+        assert!(letter.lines().any(|line| line == "To: mark@example.org"), "{letter}");
+    }
+    assert!(app.letters("mar\u{212A}@example.org").is_empty());
+    let all = std::fs::read_dir(app.data_dir().join("mail")).unwrap();
+    let sent = all.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "eml"));
+    assert_eq!(sent.count(), 2);
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_link_to_an_old_address_sets_no_password() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    let ada = app.person(&camp, "ada@example.org", Tier::TenantOwner).await;
+    app.anonymous_at(&camp, "/auth/password/reset", &json!({"email": "ada@example.org"})).await.expect(202);
+    app.anonymous_at(&camp, "/auth/otp", &json!({"email": "ada@example.org"})).await.expect(202);
+    let (link, code) = (app.letter("ada@example.org", 0).await, app.letter("ada@example.org", 1).await);
+    let (link, code) = if link.contains("?token=") { (link, code) } else { (code, link) };
+    let change = json!({"email": "countess@example.org", "password": PASSWORD});
+    app.with_token(&ada.token, Method::PATCH, "/me", Some(&change)).await.expect(200);
+    let by_link = json!({"token": token(&link), "new_password": NEW});
+    app.anonymous("/auth/password/reset/confirm", &[], &by_link).await.expect(422);
+    for email in ["ada@example.org", "countess@example.org"] {
+        let by_code = json!({"email": email, "code": self::code(&code), "new_password": NEW});
+        app.anonymous_at(&camp, "/auth/otp/confirm", &by_code).await.expect(422);
+    }
+    app.login(Some(&camp), "countess@example.org", PASSWORD).await.expect(200);
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_password_like_ones_name_is_refused_by_every_way() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    let ada = app.person(&camp, "ada@example.org", Tier::TenantOwner).await;
+    let name = json!({"name": "Brewster Hopper"});
+    app.with_token(&ada.token, Method::PATCH, "/me", Some(&name)).await.expect(200);
+    let like = "brewsterhopper";
+    let change = json!({"current_password": PASSWORD, "new_password": like});
+    app.post_as(&ada.token, "/auth/password/change", &change).await.expect(422);
+    app.anonymous_at(&camp, "/auth/password/reset", &json!({"email": "ada@example.org"})).await.expect(202);
+    let by_link = json!({"token": token(&app.letter("ada@example.org", 0).await), "new_password": like});
+    app.anonymous("/auth/password/reset/confirm", &[], &by_link).await.expect(422);
+    app.anonymous_at(&camp, "/auth/otp", &json!({"email": "ada@example.org"})).await.expect(202);
+    let code = code(&app.letter("ada@example.org", 1).await);
+    let by_code =
+        |password: &str| json!({"email": "ada@example.org", "code": code, "new_password": password});
+    let refused = app.anonymous_at(&camp, "/auth/otp/confirm", &by_code(like)).await.expect(422);
+    assert_eq!(refused.body["errors"][0]["pointer"], "/new_password");
+    app.anonymous_at(&camp, "/auth/otp/confirm", &by_code(NEW)).await.expect(204);
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_security_log_tells_of_changes_of_credentials() {
+    let app = start().await;
+    let camp = app.tenant("camp").await;
+    app.account(Some(&camp), "bob@example.org", Tier::TenantOwner, None).await;
+    let ada = app.person(&camp, "ada@example.org", Tier::TenantOwner).await;
+    let change = json!({"current_password": PASSWORD, "new_password": NEW});
+    app.post_as(&ada.token, "/auth/password/change", &change).await.expect(204);
+    // Whoever has the mailbox is told as well.
+    assert!(app.letter("ada@example.org", 0).await.contains("was changed"));
+    let key = json!({"name": "Site", "permissions": ["bookings:read:tenant"]});
+    let made = app.post_as(&ada.token, "/api-keys", &key).await.expect(201);
+    let path = format!("/api-keys/{}", made.text("id"));
+    app.with_token(&ada.token, Method::DELETE, &path, None).await.expect(204);
+    with_cookie(&app, "/auth/refresh", &ada.refresh, &[("Origin", "https://evil.example")])
+        .await
+        .expect_problem(403, "forbidden");
+    let me = json!({"password": NEW});
+    app.with_token(&ada.token, Method::DELETE, "/me", Some(&me)).await.expect(204);
+    app.state.security_log().flush().await;
+    let log = std::fs::read_to_string(app.data_dir().join("logs/security.log")).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for kind in ["password_changed", "api_key_created", "api_key_revoked", "account_deleted"] {
+        let line = lines.iter().find(|line| line["event"] == kind).unwrap_or_else(|| panic!("{kind}: {log}"));
+        assert_eq!(line["tenant"], json!(camp.id.0), "{line}");
+        assert_eq!(line["actor"], format!("user:{}", ada.id), "{line}");
+        assert_eq!((&line["ip"], line["request_id"].is_string()), (&json!("127.0.0.1"), true), "{line}");
+    }
+    assert!(lines.iter().any(|line| line["event"] == "origin_refused"), "{log}");
     app.shut_down().await;
 }

@@ -300,7 +300,10 @@ impl User {
                 self.modules.clone_from(modules);
                 self.assigned.clone_from(resources);
             }
-            UserEvent::Deactivated => self.status = UserStatus::Deactivated,
+            UserEvent::Deactivated => {
+                self.status = UserStatus::Deactivated;
+                self.resets.clear();
+            }
             UserEvent::Activated => self.status = UserStatus::Active,
             UserEvent::SessionStarted { session_id, started_at, expires_at } => {
                 self.sessions

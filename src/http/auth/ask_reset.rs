@@ -10,7 +10,7 @@ use axum::{
 use daybook_domain::{
     Email, ResetId, TenantId, UserId,
     envelope::Metadata,
-    user::{ResetBy, UserCommand},
+    user::{ResetBy, UserCommand, email_key},
 };
 use daybook_projections::Schema;
 use http::{HeaderMap, StatusCode};
@@ -153,7 +153,8 @@ async fn send(
     client: Anonymous,
 ) -> Result<()> {
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
-    let Some(user) = find(state, &schema, &email).await? else { return Ok(()) };
+    // What is sent goes to the address the account has, however the one that was asked with is written.
+    let Some((user, email)) = find(state, &schema, &email).await? else { return Ok(()) };
     state.limits().check(&PER_ACCOUNT, &user.to_string()).await?;
     let metadata: Metadata = client.metadata_of("anonymous".into());
     let reset = ResetId(Uuid::now_v7());
@@ -188,17 +189,21 @@ async fn send(
     Ok(())
 }
 
-/// The active account of an address.
-pub(super) async fn find(state: &AppState, schema: &Schema, email: &Email) -> Result<Option<UserId>> {
+/// The active account of an address, and the address as it has it.
+pub(super) async fn find(
+    state: &AppState,
+    schema: &Schema,
+    email: &Email,
+) -> Result<Option<(UserId, Email)>> {
     let mut tx = TenantTx::begin(state.store().database().app(), schema, Access::Read).await?;
-    let user: Option<Uuid> =
-        sqlx::query_scalar("SELECT id FROM users WHERE email_key = $1 AND status = 'active'")
-            .bind(daybook_domain::user::email_key(email))
+    let row: Option<(Uuid, String)> =
+        sqlx::query_as("SELECT id, email FROM users WHERE email_key = $1 AND status = 'active'")
+            .bind(email_key(email.as_str()))
             .fetch_optional(&mut *tx)
             .await
             .map_err(TenancyError::db("look for an account"))?;
     tx.release();
-    Ok(user.map(UserId))
+    Ok(row.and_then(|(user, email)| Some((UserId(user), Email::new(&email, "").ok()?))))
 }
 
 /// Each of the million codes is as likely as any other.

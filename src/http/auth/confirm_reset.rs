@@ -98,7 +98,7 @@ pub async fn confirm_link(
     }
     let (email, name) = account_of(&state, &schema, said.user).await?.ok_or_else(wrong_token)?;
     password_policy::check(value.new_password.expose_secret(), &[email.as_str(), &name], "/new_password")?;
-    set(&state, said.tenant, said.user, said.reset, email, value.new_password, client, address)
+    set(&state, said.tenant, said.user, said.reset, email, value.new_password, client)
         .await?
         .ok_or_else(wrong_token)
 }
@@ -130,23 +130,23 @@ pub async fn confirm_code(
         Named::Tenant(tenant) => (Some(tenant), false),
     };
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
-    let user = if nobody { None } else { ask_reset::find(&state, &schema, &email).await? };
+    let account = if nobody { None } else { ask_reset::find(&state, &schema, &email).await? };
+    let user = account.map(|(user, _)| user);
     // An account that does not exist is asked for all the same, and its code compared.
     let attempt = attempt(&state, &schema, user.unwrap_or_else(|| UserId(Uuid::now_v7()))).await?;
     let (reset, hash) = attempt.unzip();
     let matches = state.hasher().verify_code(value.code, hash).await.map_err(Problem::internal)?;
     let (Some(user), Some(reset), true) = (user, reset, matches) else {
-        let event = SecurityEvent::new(SecurityEventKind::OtpFailed)
-            .ip(address.0)
-            .request_id(client.request_id())
-            .detail(if reset.is_some() { "a wrong code" } else { "no attempts left, or no code" });
+        let event =
+            SecurityEvent::of(SecurityEventKind::OtpFailed, tenant, &client.metadata_of("anonymous".into()))
+                .detail(if reset.is_some() { "a wrong code" } else { "no attempts left, or no code" });
         state.security_log().record(event);
         return Err(wrong_code());
     };
     // Only who has the code is told what the account's name is like.
-    let (_, name) = account_of(&state, &schema, user).await?.ok_or_else(wrong_code)?;
+    let (email, name) = account_of(&state, &schema, user).await?.ok_or_else(wrong_code)?;
     password_policy::check(value.new_password.expose_secret(), &[&name], "/new_password")?;
-    set(&state, tenant, user, reset, email, value.new_password, client, address).await?.ok_or_else(wrong_code)
+    set(&state, tenant, user, reset, email, value.new_password, client).await?.ok_or_else(wrong_code)
 }
 
 /// Uses one of a code's five attempts, before anything is compared; `None` when there are none left.
@@ -177,7 +177,6 @@ async fn account_of(state: &AppState, schema: &Schema, user: UserId) -> Result<O
 }
 
 /// Sets the password; `None` when the request it goes by is not open any more.
-#[expect(clippy::too_many_arguments, reason = "each is another thing, and there are two callers")]
 async fn set(
     state: &AppState,
     tenant: Option<TenantId>,
@@ -186,13 +185,12 @@ async fn set(
     email: Email,
     password: SecretString,
     client: Anonymous,
-    address: ClientAddress,
 ) -> Result<Option<Response>> {
     let hash = state.hash_password(password).await?;
     let house = letters::house(state, tenant).await?;
     let letter = templates::password_changed(letters::to(email, Some(user)), &house);
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
-    let request_id = client.request_id();
+    let event = SecurityEvent::of(SecurityEventKind::PasswordChanged, tenant, &client.metadata(user));
     let unit =
         Unit::of(Command::to(user, UserCommand::ResetPassword { reset_id: reset }), client.metadata(user))
             .attach(Attached::Password { user, hash })
@@ -204,10 +202,6 @@ async fn set(
         Err(error) => return Err(error.into()),
     }
     state.mailer().wake(&schema);
-    let event = SecurityEvent::new(SecurityEventKind::PasswordChanged)
-        .actor(format!("user:{user}"))
-        .ip(address.0)
-        .request_id(request_id);
     state.security_log().record(event);
     Ok(Some(StatusCode::NO_CONTENT.into_response()))
 }

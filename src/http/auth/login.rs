@@ -8,7 +8,11 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use daybook_domain::{SessionId, TenantId, UserId, envelope::Metadata, user::UserCommand};
+use daybook_domain::{
+    SessionId, TenantId, UserId,
+    envelope::Metadata,
+    user::{UserCommand, email_key},
+};
 use daybook_projections::Schema;
 use http::{HeaderMap, HeaderValue, header};
 use secrecy::SecretString;
@@ -84,7 +88,7 @@ pub async fn login(
         Named::Tenant(tenant) => (Some(tenant), false),
     };
     let from = address.limit_key().to_string();
-    let email = value.email.trim().to_lowercase();
+    let email = email_key(&value.email);
     let account = if nobody || email.len() > MAX_EMAIL || email.contains(char::is_control) {
         None
     } else {

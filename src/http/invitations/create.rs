@@ -62,7 +62,7 @@ pub async fn create(
     let tenant = context.call.caller.tenant;
     let limits = state.limits();
     limits.check(&limits.policies().invitation, &tenant.to_string()).await?;
-    limits.check(&limits.policies().invitation_address, &email_key(&new.email)).await?;
+    limits.check(&limits.policies().invitation_address, &email_key(new.email.as_str())).await?;
     let user = UserId(Uuid::now_v7());
     let house = letters::house(&state, Some(tenant)).await?;
     let (letter, until) = super::letter(&state, tenant, user, new.email.clone(), &house)?;

@@ -1,7 +1,7 @@
 //! `GET /users`
 
 use axum::{extract::State, response::Response};
-use daybook_domain::permission::Tier;
+use daybook_domain::{permission::Tier, user::email_key};
 use daybook_projections::users::{self, UserFilter};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ impl FromParams for List {
         let filter = UserFilter {
             status: params.one_of("status", &STATUSES)?,
             tier: params.one_of("role", &tiers)?,
-            email_key: params.text("email")?.map(|email| email.to_lowercase()),
+            email_key: params.text("email")?.map(|email| email_key(&email)),
         };
         Ok(Self { filter, page })
     }

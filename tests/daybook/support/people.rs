@@ -2,6 +2,7 @@
 
 use daybook::{
     auth::password::{PasswordHasher, PasswordParams},
+    config::SettingsPatch,
     eventstore::{Attached, Command, Unit},
     tenancy::Schema,
 };
@@ -9,6 +10,7 @@ use daybook_domain::{
     CustomerId, UserId,
     envelope::Metadata,
     permission::Tier,
+    tenant::TenantCommand,
     text::{Email, Name},
     user::{By, UserCommand},
 };
@@ -31,7 +33,25 @@ pub struct Person {
     pub refresh: String,
 }
 
+/// Settings that count generously what is limited by address: all tests come from the same one.
+pub fn generous() -> SettingsPatch {
+    SettingsPatch {
+        login_limit_per_minute: Some(1_000),
+        reset_limit_per_hour: Some(1_000),
+        signup_limit_per_hour: Some(1_000),
+        ..SettingsPatch::default()
+    }
+}
+
 impl TestApp {
+    /// A tenant whose people may have twenty sessions each.
+    pub async fn business(&self, slug: &str) -> TestTenant {
+        let tenant = self.tenant(slug).await;
+        let plan = TenantCommand::ChangePlan { plan: "business".into() };
+        self.admin.command(tenant.id, plan, &Metadata::default()).await.unwrap();
+        tenant
+    }
+
     /// An account of a tenant, or of the platform, with [`PASSWORD`].
     pub async fn account(
         &self,
@@ -93,6 +113,26 @@ impl TestApp {
             .header("Content-Type", "application/json")
             .header("Cookie", format!("__Host-daybook_refresh={token}"));
         read(request).await
+    }
+
+    /// A POST without credentials.
+    pub async fn anonymous(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let mut request = self.client.post(self.url(path)).json(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request).await
+    }
+
+    /// A POST without credentials that names a tenant.
+    pub async fn anonymous_at(&self, tenant: &TestTenant, path: &str, body: &Value) -> Answer {
+        self.anonymous(path, &[("X-Tenant-Slug", &tenant.slug)], body).await
+    }
+
+    /// Changes rows that no request can, such as to move them back in time; says how many.
+    pub async fn sql(&self, schema: &Schema, sql: &str) -> u64 {
+        let owner = self.store.database().owner();
+        sqlx::query(&schema.sql(sql)).execute(owner).await.unwrap().rows_affected()
     }
 
     /// A request with a bearer token.
