@@ -36,5 +36,6 @@ mod public;
 mod races;
 #[cfg(feature = "route53")]
 mod route53;
+mod route_matrix;
 mod sessions;
 mod support;
