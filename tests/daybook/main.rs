@@ -21,6 +21,7 @@ mod embedded_pg;
 mod golden;
 mod history;
 mod http_contract;
+mod http_limits;
 mod interleaved;
 mod isolation;
 mod keys_rotation;
