@@ -30,6 +30,7 @@ mod listing;
 mod mail;
 mod ordering;
 mod permissions;
+mod plans;
 mod platform;
 mod pool;
 mod postgres_es;
