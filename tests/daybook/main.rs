@@ -24,6 +24,7 @@ mod http_contract;
 mod http_limits;
 mod interleaved;
 mod isolation;
+mod keys_and_roles;
 mod keys_rotation;
 mod limits;
 mod listing;
