@@ -1,6 +1,6 @@
 //! Accounts: how people get one, lose their password, and get it back.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use daybook::config::SettingsPatch;
 use daybook_domain::permission::Tier;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     app::{Answer, TestApp, TestTenant, read},
+    letters::{self, code, token},
     people::PASSWORD,
 };
 
@@ -26,38 +27,7 @@ async fn start() -> TestApp {
 
 /// Waits for the letter number `n` of the mailbox, oldest first.
 async fn letter(app: &TestApp, n: usize) -> String {
-    for _ in 0..200 {
-        let mut found = letters(&app.data_dir().join("mail"));
-        if found.len() > n {
-            return found.swap_remove(n);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("no letter {n}");
-}
-
-fn letters(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    // Named by their ids, which are in the order of time.
-    let mut paths: Vec<_> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "eml"))
-        .collect();
-    paths.sort();
-    paths.into_iter().map(|path| fs::read_to_string(path).unwrap()).collect()
-}
-
-fn token(letter: &str) -> String {
-    let (_, rest) = letter.split_once("?token=").unwrap_or_else(|| panic!("no link in {letter}"));
-    rest.split_whitespace().next().unwrap().to_owned()
-}
-
-fn code(letter: &str) -> String {
-    letter
-        .split_whitespace()
-        .find(|word| word.len() == 6 && word.bytes().all(|b| b.is_ascii_digit()))
-        .unwrap()
-        .to_owned()
+    letters::letter(&app.data_dir().join("mail"), n).await
 }
 
 /// A POST without a token, in a tenant.

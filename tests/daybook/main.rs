@@ -28,6 +28,7 @@ mod keys_and_roles;
 mod keys_rotation;
 mod limits;
 mod listing;
+mod log_canaries;
 mod mail;
 mod ordering;
 mod permissions;

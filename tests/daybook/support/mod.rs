@@ -3,6 +3,7 @@
 pub mod app;
 pub mod cluster;
 pub mod dns;
+pub mod letters;
 pub mod people;
 pub mod process;
 pub mod site;
