@@ -44,3 +44,4 @@ mod route53;
 mod route_matrix;
 mod sessions;
 mod support;
+mod time_limits;
