@@ -43,5 +43,6 @@ mod races;
 mod route53;
 mod route_matrix;
 mod sessions;
+mod small_promises;
 mod support;
 mod time_limits;
