@@ -1,5 +1,5 @@
-//! Requests of many tenants on one connection, some cut off and some failing: no answer holds another tenant's rows,
-//! and the connection is left as it was.
+//! Requests of many tenants on one connection to read on and one to write on, some cut off and some failing: no answer
+//! holds another tenant's rows, and the connections are left as they were.
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +12,12 @@ use std::{
 
 use daybook::{
     config::SettingsPatch,
-    tenancy::{database::PoolSettings, pool::Pool},
+    tenancy::{Schema, database::PoolSettings},
 };
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -80,20 +81,30 @@ fn request(house: &House, dice: &mut Dice) -> (Method, String, Option<Value>, &'
 /// Who the connection is, what it holds, and everything that is set on it.
 type State = BTreeMap<String, Option<String>>;
 
-async fn state(pool: &Pool) -> State {
-    let mut connection = pool.acquire(None).await.unwrap();
+async fn state_of(connection: &mut PgConnection) -> State {
     // A language brings its settings with its first use.
     let all = "SELECT name, setting FROM pg_settings WHERE name NOT LIKE 'plpgsql.%'
                UNION ALL VALUES ('its user', current_user::text), ('its login', session_user::text), ('its role', current_setting('role'))
                UNION ALL SELECT 'its locks', count(*)::text FROM pg_locks
                          WHERE pid = pg_backend_pid() AND (locktype = 'advisory' OR relation >= 16384)";
-    let all: Vec<(String, Option<String>)> = sqlx::query_as(all).fetch_all(&mut *connection).await.unwrap();
+    let all: Vec<(String, Option<String>)> = sqlx::query_as(all).fetch_all(connection).await.unwrap();
     all.into_iter().collect()
 }
 
-fn assert_same(found: &State, clean: &State, when: &str) {
-    let differing: Vec<_> = found.iter().filter(|(name, value)| clean.get(*name) != Some(value)).collect();
-    assert!(differing.is_empty() && found.len() == clean.len(), "{when}: {differing:?}");
+/// The connection that all tenants read on, and the one that they write on.
+async fn state(app: &TestApp) -> [State; 2] {
+    let database = app.store.database();
+    let reader = state_of(&mut database.app().acquire(None).await.unwrap()).await;
+    let mut writer = database.writer(&Schema::platform()).await.unwrap();
+    [reader, state_of(writer.connection().unwrap()).await]
+}
+
+fn assert_same(found: &[State; 2], clean: &[State; 2], when: &str) {
+    for (found, clean) in found.iter().zip(clean) {
+        let differing: Vec<_> =
+            found.iter().filter(|(name, value)| clean.get(*name) != Some(value)).collect();
+        assert!(differing.is_empty() && found.len() == clean.len(), "{when}: {differing:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,11 +116,10 @@ async fn requests_of_many_tenants_take_turns_on_one_connection() {
         ..PoolSettings::default()
     };
     let app = Arc::new(TestApp::start_on(SettingsPatch::default(), pools).await);
-    let pool = app.store.database().app();
-    assert_eq!(pool.size(), 1);
+    assert_eq!(app.store.database().app().size(), 1);
     let houses: Vec<Arc<House>> = join_all((0..TENANTS).map(async |n| Arc::new(house(&app, n).await))).await;
-    let clean = state(pool).await;
-    assert_eq!(clean["its role"].as_deref(), Some("none"));
+    let clean = state(&app).await;
+    assert!(clean.iter().all(|clean| clean["its role"].as_deref() == Some("none")));
     let (cut, failed, answered) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let over = AtomicBool::new(false);
     let mut dice = Dice::from_env("requests_of_many_tenants_take_turns_on_one_connection");
@@ -154,7 +164,7 @@ async fn requests_of_many_tenants_take_turns_on_one_connection() {
     let looking = async {
         let mut looks = 0;
         while !over.load(Ordering::Relaxed) {
-            assert_same(&state(pool).await, &clean, "between requests");
+            assert_same(&state(&app).await, &clean, "between requests");
             looks += 1;
             sleep(Duration::from_millis(20)).await;
         }
@@ -167,7 +177,7 @@ async fn requests_of_many_tenants_take_turns_on_one_connection() {
     let (looks, ()) = tokio::join!(looking, working);
     let counts = [cut, failed, answered].map(AtomicUsize::into_inner);
     assert!(looks > 10 && counts.iter().all(|count| *count > 100), "{looks} looks; {counts:?}");
-    assert_same(&state(pool).await, &clean, "afterwards");
+    assert_same(&state(&app).await, &clean, "afterwards");
 
     // What was written is where it belongs, and each log is whole.
     for house in &houses {

@@ -162,6 +162,7 @@ async fn a_refresh_token_used_again_after_the_grace_ends_its_family() {
 async fn the_cookie_is_used_by_allowed_pages_only() {
     let app = start().await;
     let tenant = app.tenant("camp").await;
+    app.tenant("other").await;
     let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
     let refresh = |headers: &'static [(&'static str, &'static str)]| {
         let mut request = app
@@ -179,7 +180,7 @@ async fn the_cookie_is_used_by_allowed_pages_only() {
     refresh(&[JSON, ("Origin", "https://evil.example")]).await.expect_problem(403, "forbidden");
     refresh(&[JSON, ("Origin", "null")]).await.expect_problem(403, "forbidden");
     refresh(&[JSON, ("Sec-Fetch-Site", "cross-site")]).await.expect_problem(403, "forbidden");
-    refresh(&[JSON, ("X-Tenant-Slug", "other")]).await;
+    refresh(&[JSON, ("X-Tenant-Slug", "other")]).await.expect_problem(403, "tenant_mismatch");
     refresh(&[JSON, ("Sec-Fetch-Site", "same-origin")]).await.expect(200);
     app.shut_down().await;
 }
