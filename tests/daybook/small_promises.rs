@@ -65,7 +65,7 @@ async fn metrics_name_no_tenant_and_nobody() {
     app.get(&tenant, "/customers?name=metrics-canary").await.expect(422);
     app.get_as(&ada.token, "/metrics-canary").await.expect(404);
     let strange = Method::from_bytes(b"METRICS-CANARY").unwrap();
-    app.request(&tenant, strange, "/customers", &[], None).await;
+    app.request(&tenant, strange, "/customers", &[], None).await.expect(405);
     let metrics = read(app.client.get(format!("http://{}/metrics", app.address))).await.expect(200);
     let text = metrics.body.as_str().unwrap().to_lowercase();
     assert!(
