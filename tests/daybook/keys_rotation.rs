@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
+use base64::Engine as _;
 use chrono::DateTime;
 use daybook::{
     auth::sealed,
@@ -12,7 +13,11 @@ use daybook_domain::TenantId;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{app::TestApp, process::Host};
+use crate::support::{
+    app::{TestApp, read},
+    people::refresh_cookie,
+    process::Host,
+};
 
 /// With which master key the keys of a tenant's subjects are wrapped.
 async fn wrapped_with(owner: &PgPool, schema: &Schema) -> Vec<String> {
@@ -152,6 +157,59 @@ async fn a_rotation_seals_everything_anew_beside_a_running_server() {
     sqlx::query(&schema.sql("DELETE FROM {s}.messages")).execute(owner).await.unwrap();
     assert_eq!(host.json(&["keys", "rotate", "--json"])["resumed"], true);
 
+    server.terminate();
+    app.shut_down().await;
+}
+
+/// Whoever was signed in before a rotation is signed in after it, with the tokens of before.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_outlive_a_rotation_beside_a_running_server() {
+    let app = TestApp::start().await;
+    let host = Host::on(&app.db);
+    host.run(&["tenant", "create", "camp", "--name", "Camp"]);
+    let account =
+        ["user", "create", "ada@example.org", "--tenant", "camp", "--role", "tenant_owner", "--json"];
+    let password = host.json(&account)["password"].as_str().unwrap().to_owned();
+    let server = host.serve();
+    let client = reqwest::Client::new();
+    let url = |path: &str| format!("{}/api/v1{path}", server.address);
+    let me = async |token: &str| read(client.get(url("/me")).bearer_auth(token)).await;
+    let login = async || {
+        let body = json!({"email": "ada@example.org", "password": password});
+        read(client.post(url("/auth/login")).header("X-Tenant-Slug", "camp").json(&body)).await.expect(200)
+    };
+    let refresh = async |cookie: &str| {
+        let request = client
+            .post(url("/auth/refresh"))
+            .header("Content-Type", "application/json")
+            .header("Cookie", format!("__Host-daybook_refresh={cookie}"));
+        read(request).await
+    };
+    // The key a token was signed with, as its head says.
+    let kid = |token: &str| -> Value {
+        let head = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap());
+        serde_json::from_slice::<Value>(&head.unwrap()).unwrap()["kid"].take()
+    };
+    let before = login().await;
+    let (access, cookie) = (before.text("access_token"), refresh_cookie(&before).unwrap());
+    me(&access).await.expect(200);
+
+    host.run(&["keys", "rotate"]);
+    let status = host.json(&["keys", "status", "--json"]);
+    assert_eq!(
+        kid(&access),
+        live(&status, "jwt_keys")[1].as_str(),
+        "the key of before is the older one by now"
+    );
+    me(&access).await.expect(200);
+    let next = refresh(&cookie).await.expect(200);
+    assert_eq!(kid(&next.text("access_token")), live(&status, "jwt_keys")[0].as_str());
+    me(&next.text("access_token")).await.expect(200);
+    me(&access).await.expect(200);
+    let next = refresh(&refresh_cookie(&next).unwrap()).await.expect(200);
+    me(&next.text("access_token")).await.expect(200);
+    // The password still opens the account: its hash does not depend on the keys.
+    me(&login().await.text("access_token")).await.expect(200);
     server.terminate();
     app.shut_down().await;
 }

@@ -27,6 +27,14 @@ use uuid::Uuid;
 
 use super::cluster::{TestDb, cluster};
 
+/// The pools of a server under test: more would only be more connections for PostgreSQL to fork.
+const POOLS: PoolSettings = PoolSettings {
+    read_connections: 6,
+    write_connections: 3,
+    statement_timeout: Duration::from_secs(15),
+    acquire_timeout: Duration::from_secs(5),
+};
+
 /// A server under test.
 pub struct TestApp {
     pub address: SocketAddr,
@@ -99,6 +107,11 @@ impl TestApp {
 
     /// The same, with some settings of its own.
     pub async fn start_with(patch: SettingsPatch) -> Self {
+        Self::start_on(patch, POOLS).await
+    }
+
+    /// The same, with pools of these sizes.
+    pub async fn start_on(patch: SettingsPatch, pools: PoolSettings) -> Self {
         let cluster = cluster().await;
         let template = format!("platform_{}", &hex::encode(migrate::Kind::Platform.checksum())[..12]);
         cluster
@@ -111,18 +124,22 @@ impl TestApp {
             .await;
         let db = Arc::new(cluster.create_database(Some(&template)).await);
         let keys_dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::on(db, keys_dir, patch).await
+        Self::on(db, keys_dir, patch, &pools).await
     }
 
     /// Another server process (in all but the process) on the same database.
     pub async fn second_node(&self) -> Self {
-        Self::on(self.db.clone(), self._keys_dir.clone(), SettingsPatch::default()).await
+        Self::on(self.db.clone(), self._keys_dir.clone(), SettingsPatch::default(), &POOLS).await
     }
 
-    async fn on(db: Arc<TestDb>, keys_dir: Arc<tempfile::TempDir>, patch: SettingsPatch) -> Self {
-        let pools = PoolSettings { read_connections: 6, write_connections: 3, ..PoolSettings::default() };
+    async fn on(
+        db: Arc<TestDb>,
+        keys_dir: Arc<tempfile::TempDir>,
+        patch: SettingsPatch,
+        pools: &PoolSettings,
+    ) -> Self {
         let database =
-            Database::connect(db.app_options.clone(), db.owner_options.clone(), &pools).await.unwrap();
+            Database::connect(db.app_options.clone(), db.owner_options.clone(), pools).await.unwrap();
         migrate::platform(&database).await.unwrap();
         let path = keys_dir.path().join("keys.toml");
         let keys = Arc::new(Keys::load_or_create(&path, true, DateTime::<Utc>::UNIX_EPOCH).unwrap());

@@ -1,6 +1,6 @@
 //! The letters a server has sent: files of its mailbox.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as B64};
 use serde_json::Value;
@@ -22,17 +22,33 @@ impl TestApp {
 
     /// The letters to an address so far, oldest first.
     pub fn letters(&self, to: &str) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.data_dir().join("mail")) else { return Vec::new() };
-        // Named by their ids, which are in the order of time.
-        let mut paths: Vec<_> = entries
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|end| end == "eml"))
-            .collect();
-        paths.sort();
-        let letters = paths.into_iter().map(|path| fs::read_to_string(path).unwrap());
+        let letters = all(&self.data_dir().join("mail")).into_iter();
         let to = format!("To: {to}");
         letters.filter(|letter| letter.lines().any(|line| line.eq_ignore_ascii_case(&to))).collect()
     }
+}
+
+/// Waits for letter number `n` of a mailbox, to whomever, oldest first.
+pub async fn letter(mailbox: &Path, n: usize) -> String {
+    for _ in 0..200 {
+        let mut found = all(mailbox);
+        if found.len() > n {
+            return found.swap_remove(n);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no letter {n}");
+}
+
+fn all(mailbox: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(mailbox) else { return Vec::new() };
+    // Named by their ids, which are in the order of time.
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "eml"))
+        .collect();
+    paths.sort();
+    paths.into_iter().map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
 /// The link in a letter.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -110,13 +110,28 @@ impl Host {
             }
         };
         // Whatever else it says must not block it.
-        std::thread::spawn(move || lines.for_each(drop));
+        let mut printed = fs::OpenOptions::new().create(true).append(true).open(self.printed_file()).unwrap();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // The test may be over, and its directory gone.
+                let _ = writeln!(printed, "{line}");
+            }
+        });
         Server { child, address }
     }
 
     /// What its servers logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// What its servers printed, after where they listen.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(self.printed_file()).unwrap_or_default()
+    }
+
+    fn printed_file(&self) -> PathBuf {
+        self.directory().join("server.out")
     }
 
     fn log_file(&self) -> PathBuf {
