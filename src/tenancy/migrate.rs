@@ -213,11 +213,12 @@ pub(super) async fn create_role(
          EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; GRANT {schema} TO \"{}\"",
         app_user.replace('"', "\"\"")
     );
-    // Two nodes granting at once update one catalog row; the loser only has to try again.
+    // Two nodes granting at once update one catalog row, or insert it twice; the loser only has to try again.
     for _ in 0..5 {
         match connection.execute(sql.as_str()).await {
             Ok(_) => return Ok(()),
-            Err(sqlx::Error::Database(error)) if error.message().contains("concurrently updated") => {}
+            Err(sqlx::Error::Database(error))
+                if error.is_unique_violation() || error.message().contains("concurrently updated") => {}
             Err(error) => return Err(TenancyError::db("create a schema's role")(error)),
         }
     }
