@@ -13,6 +13,7 @@ use super::{
     batch::{self, Answer},
     cache::LaneCache,
 };
+use crate::tenancy::is_passing;
 
 /// Constraints that stand behind the decisions. When one fires, the batch is decided again one by one, so that
 /// only the unit at fault fails.
@@ -64,6 +65,13 @@ async fn process(store: &EventStore, schema: &Schema, cache: &mut LaneCache, bat
         }
         Err(error) if is_safety_net(&error) => {
             tracing::warn!(%schema, constraint = error.constraint(), units = size, "a safety net fired; deciding one by one");
+            for pending in batch {
+                one_by_one(store, schema, cache, pending).await;
+            }
+        }
+        // It will not pass: whoever's it is, the others must not fail with it.
+        Err(StoreError::Database { attempted, source }) if !is_passing(&source) => {
+            tracing::error!(%schema, units = size, attempted, error = &source as &dyn std::error::Error, "a batch was refused; deciding one by one");
             for pending in batch {
                 one_by_one(store, schema, cache, pending).await;
             }

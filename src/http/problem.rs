@@ -13,7 +13,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{eventstore::StoreError, tenancy::TenancyError};
+use crate::{
+    eventstore::StoreError,
+    tenancy::{TenancyError, is_passing},
+};
 
 /// What a handler answers with when it refuses.
 pub type Result<T, E = Problem> = std::result::Result<T, E>;
@@ -402,26 +405,6 @@ fn of_database(passing: bool, cause: impl Error + Send + Sync + 'static) -> Prob
         Problem::unavailable("The database cannot answer right now.").caused_by(Arc::new(cause))
     } else {
         Problem::internal(cause)
-    }
-}
-
-/// Whether the same request may work a moment later: the database is away, starting, stopping, or overloaded.
-fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Connection failures, deadlocks and serialisation, too few resources, operator intervention (which is
-            // also a cancelled statement), a lock not had in time, a standby.
-            ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
-                || code == "55P03"
-                || code == "25006"
-        }),
-        _ => false,
     }
 }
 

@@ -82,3 +82,23 @@ impl TenancyError {
         }
     }
 }
+
+/// Whether the same request may work a moment later: the database is away, starting, stopping, or overloaded.
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Connection failures, deadlocks and serialisation, too few resources, operator intervention (which is
+            // also a cancelled statement), a lock not had in time, a standby.
+            ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+                || code == "55P03"
+                || code == "25006"
+        }),
+        _ => false,
+    }
+}

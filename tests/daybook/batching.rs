@@ -105,6 +105,31 @@ async fn a_safety_net_fails_only_the_command_that_fell_into_it() {
     assert_eq!(site.assert_gap_free().await, before + 5);
 }
 
+/// What the database will never take fails alone, and is no reason to try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_database_refuses_fails_only_its_own_command() {
+    let site = Site::open().await;
+    let offering = site.offering(&[site.resource(1).await]).await;
+    let refuse = "ALTER TABLE {s}.bookings ADD CHECK (check_in <> '2031-03-11') NOT VALID";
+    sqlx::raw_sql(&site.schema.sql(refuse)).execute(site.owner()).await.unwrap();
+    let before = site.head().await;
+    let (held, first) = Held::hold(&site, of(site.book(offering, 1, 1))).await;
+    let mut waiting = Vec::new();
+    for n in 8..13 {
+        waiting.push((n, site.store.submit(&site.schema, of(site.book(offering, n, 1))).await.unwrap()));
+    }
+    held.release().await;
+    first.await.unwrap().unwrap();
+    for (n, answer) in waiting {
+        match answer.await.unwrap() {
+            Ok(_) => assert_ne!(n, 10),
+            Err(StoreError::Database { .. }) => assert_eq!(n, 10),
+            Err(other) => panic!("night {n}: {other}"),
+        }
+    }
+    assert_eq!(site.assert_gap_free().await, before + 5);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_key_is_answered_as_before_and_done_once() {
     let site = Site::open().await;

@@ -190,10 +190,20 @@ async fn no_log_tells_what_was_sent_in_confidence() {
     }
     let customer = json!({"name": "Canary Refused", "email": "canary-refused@example.org"});
     let refused = it.post("/customers", Some(&ada), customer).await;
-    assert!(refused.status.is_server_error(), "{}", refused.body);
+    assert_eq!(
+        (refused.status.as_u16(), &refused.body["code"]),
+        (500, &json!("internal")),
+        "{}",
+        refused.body
+    );
     let user = json!({"email": "canary-refused@example.org", "name": "Canary Refused", "role": "tenant_staff", "password": OWNERS});
     let refused = it.post("/users", Some(&ada), user).await;
-    assert!(refused.status.is_server_error(), "{}", refused.body);
+    assert_eq!(
+        (refused.status.as_u16(), &refused.body["code"]),
+        (500, &json!("internal")),
+        "{}",
+        refused.body
+    );
 
     let Confidant { host, server, canaries, codes, .. } = it;
     server.terminate();
