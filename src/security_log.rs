@@ -60,6 +60,12 @@ pub enum SecurityEventKind {
     ApiKeyCreated,
     /// An API key was revoked.
     ApiKeyRevoked,
+    /// A permission was granted to somebody for a while.
+    PermissionGranted,
+    /// Such a grant was revoked.
+    PermissionGrantRevoked,
+    /// Somebody would have granted a permission, or revoked a grant, and was refused.
+    PermissionGrantRefused,
 }
 
 /// One line of the log.
@@ -103,6 +109,13 @@ impl SecurityEvent {
             request_id: metadata.request_id,
             detail: None,
         }
+    }
+
+    /// As an event of another kind: a refusal, say, in place of what was asked.
+    #[must_use]
+    pub fn kind(mut self, event: SecurityEventKind) -> Self {
+        self.event = event;
+        self
     }
 
     /// In this tenant.
@@ -231,6 +244,9 @@ impl SecurityEventKind {
             Self::AccountDeleted => "account_deleted",
             Self::ApiKeyCreated => "api_key_created",
             Self::ApiKeyRevoked => "api_key_revoked",
+            Self::PermissionGranted => "permission_granted",
+            Self::PermissionGrantRevoked => "permission_grant_revoked",
+            Self::PermissionGrantRefused => "permission_grant_refused",
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct Metadata {
     /// What belongs together (a trace id, an import).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
-    /// The event or command that caused this one.
+    /// The event or command that caused this one, or the grant by which the actor could (`permission_grant:<id>`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation_id: Option<String>,
 }

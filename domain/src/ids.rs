@@ -68,6 +68,8 @@ id! {
     RoleId,
     /// An API key.
     ApiKeyId,
+    /// A permission that was granted to somebody for a time.
+    GrantId,
     /// A domain that a tenant claims.
     DomainId,
     /// A bootstrap access token, as logs from before accounts know them.

@@ -24,6 +24,7 @@ pub mod occupancy;
 pub mod offering;
 pub mod packing;
 pub mod permission;
+pub mod permission_grant;
 pub mod personal;
 pub mod registry;
 pub mod resource;

@@ -88,6 +88,8 @@ names! {
         Roles = "roles",
         /// API keys.
         ApiKeys = "api_keys",
+        /// Permissions granted for a time.
+        PermissionGrants = "permission_grants",
         /// Domains.
         Domains = "domains",
         /// Settings.
@@ -139,7 +141,7 @@ impl Resource {
 
     /// Whether some of it can be somebody's own.
     pub fn can_be_own(self) -> bool {
-        matches!(self, Self::Customers | Self::Bookings)
+        matches!(self, Self::Customers | Self::Bookings | Self::PermissionGrants)
     }
 }
 
@@ -321,20 +323,38 @@ impl Tier {
                 .all(CATALOGUE, A::ALL, Scope::Tenant)
                 .all(&[R::Availability, R::Calendar, R::Reports, R::Audit], &[A::Read], Scope::Tenant)
                 .all(&[R::Users, R::Roles, R::ApiKeys, R::Domains], A::ALL, Scope::Tenant)
+                .all(&[R::PermissionGrants], A::ALL, Scope::Tenant)
                 .all(&[R::Settings, R::Secrets], A::ALL, Scope::Tenant),
             Self::TenantManager => none
                 .all(CATALOGUE, A::ALL, Scope::Tenant)
                 .all(&[R::Availability, R::Calendar, R::Reports, R::Audit], &[A::Read], Scope::Tenant)
-                .all(&[R::Users, R::Roles], A::ALL, Scope::Tenant)
+                .all(&[R::Users, R::Roles, R::PermissionGrants], A::ALL, Scope::Tenant)
                 .all(&[R::ApiKeys, R::Domains, R::Settings], &[A::Read], Scope::Tenant),
-            Self::TenantStaff => {
-                none.all(&[R::Availability, R::Offerings, R::Resources], &[A::Read], Scope::Tenant)
-            }
+            Self::TenantStaff => none
+                .all(&[R::Availability, R::Offerings, R::Resources], &[A::Read], Scope::Tenant)
+                .all(&[R::PermissionGrants], &[A::Read], Scope::Own),
             Self::Customer => none
                 .all(&[R::Availability, R::Offerings, R::Resources], &[A::Read], Scope::Tenant)
                 .all(&[R::Customers], &[A::Read, A::Update], Scope::Own)
                 .all(&[R::Bookings], &[A::Read, A::Create, A::Update], Scope::Own),
         }
+    }
+
+    /// What somebody of this tier may do by themselves: for staff, their role of the tenant's own or else their modules
+    /// come on top.
+    pub fn with(self, modules: impl IntoIterator<Item = Module>, role: Option<&Permissions>) -> Permissions {
+        let mut held = self.permissions();
+        if self != Self::TenantStaff {
+            return held;
+        }
+        match role {
+            Some(role) => role.iter().for_each(|permission| held.allow(permission)),
+            None => modules
+                .into_iter()
+                .flat_map(|module| module.permissions().iter().collect::<Vec<_>>())
+                .for_each(|permission| held.allow(permission)),
+        }
+        held
     }
 
     /// The most that a role of a tenant's own may bundle: what a manager may, without accounts and roles.
@@ -345,6 +365,7 @@ impl Tier {
                 Resource::Users
                     | Resource::Roles
                     | Resource::ApiKeys
+                    | Resource::PermissionGrants
                     | Resource::Domains
                     | Resource::Settings
             )

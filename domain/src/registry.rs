@@ -12,6 +12,7 @@ use crate::{
     customer::{Customer, CustomerCommand, CustomerEvent},
     lead::{Lead, LeadCommand, LeadEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
+    permission_grant::{PermissionGrant, PermissionGrantCommand, PermissionGrantEvent},
     resource::{Resource, ResourceCommand, ResourceEvent},
     role::{Role, RoleCommand, RoleEvent},
     schedule::{Schedule, ScheduleCommand, ScheduleEvent},
@@ -214,6 +215,8 @@ registry! {
     Settings: Settings, SettingsCommand, SettingsEvent;
     /// A lead: somebody asks to be contacted.
     Lead: Lead, LeadCommand, LeadEvent;
+    /// A permission granted to somebody for a time.
+    PermissionGrant: PermissionGrant, PermissionGrantCommand, PermissionGrantEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -236,7 +239,8 @@ impl AnyState {
             | Self::Booking(_)
             | Self::ApiKey(_)
             | Self::Settings(_)
-            | Self::Lead(_) => Vec::new(),
+            | Self::Lead(_)
+            | Self::PermissionGrant(_) => Vec::new(),
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod log;
 pub mod offerings;
 pub mod pace;
 pub mod parked;
+pub mod permission_grants;
 pub mod positions;
 pub mod projection;
 pub mod resources;

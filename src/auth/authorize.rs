@@ -7,7 +7,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use daybook_domain::permission::{Permission, Scope, Tier};
+use daybook_domain::{
+    GrantId,
+    permission::{Permission, Scope, Tier},
+};
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
@@ -35,6 +38,8 @@ pub struct Authorized {
     pub principal: Arc<Principal>,
     /// To how much.
     pub scope: Scope,
+    /// By which grant, where not by themselves.
+    pub grant: Option<GrantId>,
 }
 
 /// Refuses whoever the route is not for, and lets the others through with what is known of them.
@@ -83,7 +88,11 @@ async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Op
     };
     tenant_agrees(state, &principal, &parts.headers).await.map_err(marked)?;
     let scope = allowed(&principal, requirement).map_err(marked)?;
-    Ok(Some((Authorized { principal, scope }, allowance)))
+    let grant = match requirement {
+        Requirement::Tenant(resource, action, _) => principal.grant_behind(resource, action, scope),
+        Requirement::Public | Requirement::SignedIn | Requirement::Platform(..) => None,
+    };
+    Ok(Some((Authorized { principal, scope, grant }, allowance)))
 }
 
 /// Counts a call with an API key, and sees to it that it is logged, however it is answered.
@@ -255,6 +264,8 @@ mod tests {
             tenant: (!tier.is_platform()).then(daybook_domain::TenantId::default),
             tier,
             permissions: tier.permissions(),
+            own: tier.permissions(),
+            granted: Vec::new(),
             customer: None,
             assigned: Vec::new(),
             calls_per_hour: None,

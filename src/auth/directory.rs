@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use daybook_domain::{
     ApiKeyId, CustomerId, ResourceId, SessionId, TenantId, UserId,
     permission::{Module, Permissions, Tier},
+    permission_grant::is_grantee,
 };
 use daybook_projections::Schema;
 use sha2::{Digest as _, Sha256};
@@ -20,7 +21,7 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::{
-    access_token, api_key,
+    access_token, api_key, grants,
     principal::{Credential, Principal},
 };
 use crate::{
@@ -191,8 +192,10 @@ impl AuthDirectory {
         .fetch_optional(&mut *tx)
         .await
         .map_err(TenancyError::db(attempted))?;
-        tx.release();
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            tx.release();
+            return Ok(None);
+        };
         let read = || -> Result<Principal, sqlx::Error> {
             let tier: String = row.try_get(0)?;
             let modules: Vec<String> = row.try_get(1)?;
@@ -201,18 +204,29 @@ impl AuthDirectory {
             let role: Option<Vec<String>> = row.try_get(4)?;
             // An unknown tier is the lowest: it was written by a newer version than this one.
             let tier = Tier::parse(&tier).unwrap_or(Tier::Customer);
+            let own = effective(tier, &modules, role.as_deref());
             Ok(Principal {
                 credential: Credential::Session { user, session },
                 tenant,
                 tier,
-                permissions: effective(tier, &modules, role.as_deref()),
+                permissions: own.clone(),
+                own,
+                granted: Vec::new(),
                 customer: customer.map(CustomerId),
                 assigned: assigned.into_iter().map(ResourceId).collect(),
                 calls_per_hour: None,
                 expires_at: None,
             })
         };
-        read().map(Some).map_err(TenancyError::db(attempted))
+        let mut principal = read().map_err(TenancyError::db(attempted))?;
+        if tenant.is_some() && is_grantee(principal.tier) {
+            principal.granted = grants::live(&mut tx, user, principal.tier).await?;
+            for granted in &principal.granted {
+                principal.permissions.allow(granted.permission);
+            }
+        }
+        tx.release();
+        Ok(Some(principal))
     }
 
     async fn api_key(&self, key: &str) -> Result<Option<Arc<Principal>>, TenancyError> {
@@ -269,11 +283,14 @@ impl AuthDirectory {
         if !bool::from(computed.as_slice().ct_eq(&hash)) {
             return Ok(None);
         }
+        let own = parsed(&permissions);
         Ok(Some(Principal {
             credential: Credential::ApiKey(ApiKeyId(id)),
             tenant: Some(tenant),
             tier: Tier::parse(&tier).unwrap_or(Tier::Customer),
-            permissions: parsed(&permissions),
+            permissions: own.clone(),
+            own,
+            granted: Vec::new(),
             customer: None,
             assigned: Vec::new(),
             // The plan is the most, also where it was a larger one when the key was made; a key of the operator's has none.
@@ -318,19 +335,7 @@ impl AuthDirectory {
 
 /// What a user may do: as their tier, and for staff as their role of the tenant's own, or else their modules, say.
 pub fn effective(tier: Tier, modules: &[String], role: Option<&[String]>) -> Permissions {
-    let mut permissions = tier.permissions();
-    if tier != Tier::TenantStaff {
-        return permissions;
-    }
-    match role {
-        Some(role) => parsed(role).iter().for_each(|permission| permissions.allow(permission)),
-        None => modules
-            .iter()
-            .filter_map(|module| Module::parse(module))
-            .flat_map(|module| module.permissions().iter().collect::<Vec<_>>())
-            .for_each(|permission| permissions.allow(permission)),
-    }
-    permissions
+    tier.with(modules.iter().filter_map(|module| Module::parse(module)), role.map(parsed).as_ref())
 }
 
 /// Permissions as read models keep them; one that this version does not know is not given.

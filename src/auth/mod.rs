@@ -4,6 +4,7 @@ pub mod access_token;
 pub mod api_key;
 pub mod authorize;
 pub mod directory;
+pub mod grants;
 pub mod link;
 pub mod lockout;
 pub mod password;

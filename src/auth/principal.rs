@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    ApiKeyId, CustomerId, ResourceId, SessionId, TenantId, UserId,
-    permission::{Action, ManagedTiers, Permissions, Resource, Scope, Tier},
+    ApiKeyId, CustomerId, GrantId, ResourceId, SessionId, TenantId, UserId,
+    permission::{Action, ManagedTiers, Permission, Permissions, Resource, Scope, Tier},
     user::By,
 };
 use daybook_projections::Schema;
@@ -24,6 +24,17 @@ pub enum Credential {
     ApiKey(ApiKeyId),
 }
 
+/// A permission that somebody has for a while, because somebody else granted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The grant.
+    pub id: GrantId,
+    /// What they may do by it.
+    pub permission: Permission,
+    /// Until when, by the database's clock.
+    pub expires_at: DateTime<Utc>,
+}
+
 /// A caller that proved who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -33,8 +44,12 @@ pub struct Principal {
     pub tenant: Option<TenantId>,
     /// Its tier.
     pub tier: Tier,
-    /// What it may do.
+    /// What it may do, by itself or because it was granted.
     pub permissions: Permissions,
+    /// What it may do by itself: the most that it can give on, to a role, a key or somebody else.
+    pub own: Permissions,
+    /// What it was granted for a while.
+    pub granted: Vec<Granted>,
     /// The customer whose things are its own.
     pub customer: Option<CustomerId>,
     /// The resources assigned to it.
@@ -63,8 +78,17 @@ impl Principal {
     pub fn by(&self) -> By {
         match self.credential {
             Credential::Session { user, .. } => By::User(user),
-            Credential::ApiKey(_) => By::Key(ManagedTiers::of_key(self.tier, &self.permissions)),
+            Credential::ApiKey(_) => By::Key(ManagedTiers::of_key(self.tier, &self.own)),
         }
+    }
+
+    /// The grant by which it may do something to that much; `None` where it may by itself.
+    pub fn grant_behind(&self, resource: Resource, action: Action, scope: Scope) -> Option<GrantId> {
+        if self.own.scope(resource, action) >= Some(scope) {
+            return None;
+        }
+        let permission = Permission { resource, action, scope };
+        self.granted.iter().find(|granted| granted.permission == permission).map(|granted| granted.id)
     }
 
     /// The user and their session, where it is a user.

@@ -40,8 +40,8 @@ const fn tenant(resource: Resource, action: Action) -> Requirement {
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
-    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Leads, Offerings, Plans,
-    PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
+    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Leads, Offerings, PermissionGrants,
+    Plans, PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -91,6 +91,11 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/api-keys", tenant(ApiKeys, Read)),
     ("POST", "/api/v1/api-keys", tenant(ApiKeys, Create)),
     ("DELETE", "/api/v1/api-keys/{id}", tenant(ApiKeys, Delete)),
+    ("GET", "/api/v1/permission-grants", own(PermissionGrants, Read)),
+    ("POST", "/api/v1/permission-grants", tenant(PermissionGrants, Create)),
+    ("POST", "/api/v1/permission-grants/revoke", tenant(PermissionGrants, Update)),
+    ("GET", "/api/v1/permission-grants/{id}", own(PermissionGrants, Read)),
+    ("POST", "/api/v1/permission-grants/{id}/revoke", tenant(PermissionGrants, Update)),
     ("GET", "/api/v1/domains", tenant(Domains, Read)),
     ("POST", "/api/v1/domains", tenant(Domains, Create)),
     ("POST", "/api/v1/domains/{id}/verify", tenant(Domains, Update)),

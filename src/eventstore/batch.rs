@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    BookingId, DomainError, ResourceId, SubjectId,
+    BookingId, DomainError, ResourceId, SubjectId, UserId,
     booking::{Booking, BookingCommand},
     envelope::Metadata,
     occupancy::Claim,
@@ -18,6 +18,7 @@ use super::{
     Changed, Command, Committed, EventStore, Intent, StoreError, StreamRef, Unit,
     append::{self, NewEvent, NewSealed, Rows},
     cache::{Entry, LaneCache},
+    grants,
     idempotency::{StoredChange, StoredResponse},
     load::{Reader, Until},
 };
@@ -291,8 +292,12 @@ impl<'w, 't> Work<'w, 't> {
             .into());
         }
         let decided = super::decide::decide(self, &before.state, command, unit).await?;
+        let had_grants = grants::can_have(&before.state);
         let after = self.record(command.id, before, decided, &unit.metadata, unit.occurred_at).await?;
         self.expire_lapsed(command.id, &after.state).await?;
+        if had_grants && !grants::can_have(&after.state) {
+            self.end_grants(UserId(command.id), &unit.metadata).await?;
+        }
         Ok(Changed { id: command.id, sequence: after.sequence, state: after.state })
     }
 

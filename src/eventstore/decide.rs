@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    ApiKeyId, BookingId, CustomerId, Decider, DomainError, Interval, LeadId, OfferingId, ResourceId, RoleId,
-    ScheduleId, TenantId, UserId,
+    ApiKeyId, BookingId, CustomerId, Decider, DomainError, GrantId, Interval, LeadId, OfferingId, ResourceId,
+    RoleId, ScheduleId, TenantId, UserId,
     api_key::ApiKeyContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
     customer::{Customer, CustomerContext},
@@ -22,7 +22,7 @@ use daybook_domain::{
 };
 use uuid::Uuid;
 
-use super::{Command, Intent, StoreError, Unit, append, batch::Work};
+use super::{Command, Intent, StoreError, Unit, append, batch::Work, grants};
 
 /// Buffers widen an occupancy by at most a week; a day more covers every zone.
 const MARGIN: Duration = Duration::days(9);
@@ -98,6 +98,10 @@ pub(super) async fn decide(
                 LeadCommand::Submit { offering_id: None, .. } | LeadCommand::Handle => true,
             };
             run(lead.as_ref(), asked, &LeadContext { id: LeadId(command.id), offering_exists })
+        }
+        (AnyCommand::PermissionGrant(asked), AnyState::PermissionGrant(grant)) => {
+            let context = grants::context(work, GrantId(command.id), grant, asked, unit).await?;
+            run(grant.as_ref(), asked, &context)
         }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),

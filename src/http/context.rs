@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use daybook_domain::{SessionId, TenantId, UserId, envelope::Metadata};
+use daybook_domain::{
+    Decider as _, SessionId, TenantId, UserId, envelope::Metadata, permission_grant::PermissionGrant,
+};
 use daybook_projections::Schema;
 use http::{HeaderMap, header};
 use uuid::Uuid;
@@ -57,7 +59,7 @@ impl FromRequestParts<AppState> for CallContext {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &AppState) -> Result<Self> {
-        let Some(Authorized { principal, scope }) = parts.extensions.get::<Authorized>() else {
+        let Some(Authorized { principal, scope, .. }) = parts.extensions.get::<Authorized>() else {
             return Err(Problem::new(Code::Unauthenticated, "This route knows no caller."));
         };
         let Some(tenant) = principal.tenant else {
@@ -78,6 +80,12 @@ impl FromRequestParts<AppState> for CommandContext {
         let metadata = Metadata {
             actor: call.caller.actor(),
             role: Some(call.caller.principal.tier.as_str().to_owned()),
+            // What somebody does by a grant says so, for whoever asks how they could.
+            causation_id: parts
+                .extensions
+                .get::<Authorized>()
+                .and_then(|authorized| authorized.grant)
+                .map(|grant| format!("{}:{grant}", PermissionGrant::TYPE)),
             ..metadata
         };
         let headers = &parts.headers;

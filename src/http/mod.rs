@@ -39,6 +39,7 @@ pub mod leads;
 pub mod me;
 pub mod offerings;
 pub mod ops;
+pub mod permission_grants;
 pub mod permissions;
 pub mod platform;
 pub mod public;
@@ -79,6 +80,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(signup::routes())
         .merge(roles::routes())
         .merge(permissions::routes())
+        .merge(permission_grants::routes())
         .merge(api_keys::routes())
         .merge(domains::routes())
         .merge(settings::routes())

@@ -73,6 +73,16 @@ pub fn done<T: Serialize>(committed: &Committed, body: &T) -> Result<Response> {
     Ok(response)
 }
 
+/// 200 with what there is to say of several aggregates at once, or of none.
+///
+/// # Errors
+/// `internal` when the body does not serialise.
+pub fn done_to_many<T: Serialize>(committed: &Committed, body: &T) -> Result<Response> {
+    let mut response = json(body)?;
+    command_headers(&mut response, committed);
+    Ok(response)
+}
+
 /// 204: it is gone from use.
 ///
 /// # Errors

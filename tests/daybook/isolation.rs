@@ -304,6 +304,10 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
     let domain = id(&app.post(&owner, "/domains", &domain).await.expect(201));
     let lead = json!({"name": "Grace", "email": "grace@example.org"});
     let lead = id(&app.post(&owner, "/public/leads", &lead).await.expect(201));
+    let manager = app.person(&owner, "manager@example.org", Tier::TenantManager).await;
+    let grant =
+        json!({"grantee_id": user, "permission": "bookings:read:tenant", "reason": "the desk is ill"});
+    let grant = id(&app.post_as(&manager.token, "/permission-grants", &grant).await.expect(201));
     let heads = (app.head(&owner).await, app.head(&stranger).await);
 
     let document = read(app.client.get(format!("http://{}/api/schema/", app.address))).await.expect(200);
@@ -319,6 +323,7 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
             "users" | "invitations" => user,
             "roles" => role,
             "leads" => lead,
+            "permission-grants" => grant,
             "api-keys" => owner.token_id.0,
             // Of callers who are signed in, of the platform's, or of a guest's link: `permissions` has those.
             "domains" => domain,
@@ -334,6 +339,7 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
                 ("PATCH", _) => Some(json!({"name": "Mine"})),
                 (_, "role") => Some(json!({"role": "tenant_staff"})),
                 (_, "modules") => Some(json!({"modules": []})),
+                (_, "revoke") => Some(json!({"reason": "not mine"})),
                 (_, _) => Some(json!({})),
             };
             for tag in ["*", "\"1\""] {

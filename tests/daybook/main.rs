@@ -36,6 +36,8 @@ mod lockout;
 mod log_canaries;
 mod mail;
 mod ordering;
+mod permission_grants;
+mod permission_grants_end;
 mod permissions;
 mod plans;
 mod platform;

@@ -75,7 +75,7 @@ pub async fn create(
     let new = NewApiKey {
         name: Name::new(&value.name, "/name")?,
         permissions: roles::permissions(&value.permissions)?,
-        held: principal.permissions.clone(),
+        held: principal.own.clone(),
         tier: principal.tier,
         hourly,
         expires_at,

@@ -71,7 +71,7 @@ pub struct AuditEvent<'a> {
     request_id: Option<Uuid>,
     /// What belongs together.
     correlation_id: Option<Cow<'a, str>>,
-    /// What caused it.
+    /// What caused it, or the grant by which the actor could (`permission_grant:<id>`).
     causation_id: Option<Cow<'a, str>>,
     /// What happened, as it was written then.
     #[schema(value_type = Object)]

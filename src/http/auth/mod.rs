@@ -78,6 +78,20 @@ pub struct SignedInUser {
     pub tenant_slug: Option<String>,
     /// What they may do, as `resource:action:scope`.
     pub permissions: Vec<String>,
+    /// Those of them that they have for a while only, because somebody granted them.
+    pub granted: Vec<GrantedBody>,
+}
+
+/// A permission that one has for a while.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GrantedPermission)]
+pub struct GrantedBody {
+    /// The grant.
+    pub grant_id: Uuid,
+    /// What one may do by it, as `resource:action:scope`.
+    pub permission: String,
+    /// Until when.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// A session that was just started or refreshed.
@@ -149,5 +163,14 @@ pub(crate) async fn signed_in(
         tenant_id: tenant.map(|tenant| tenant.0),
         tenant_slug: slug,
         permissions: principal.permissions.iter().map(|permission| permission.to_string()).collect(),
+        granted: principal
+            .granted
+            .iter()
+            .map(|granted| GrantedBody {
+                grant_id: granted.id.0,
+                permission: granted.permission.to_string(),
+                expires_at: granted.expires_at,
+            })
+            .collect(),
     })
 }

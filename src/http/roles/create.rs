@@ -48,7 +48,7 @@ pub async fn create(
     let command = RoleCommand::Create {
         name: Name::new(&value.name, "/name")?,
         permissions: permissions(&value.permissions)?,
-        held: context.call.caller.principal.permissions.clone(),
+        held: context.call.caller.principal.own.clone(),
     };
     let schema = context.call.schema.clone();
     let command = Command::create(RoleId(Uuid::now_v7()), command).expecting(context.if_match.expected());

@@ -51,7 +51,7 @@ pub async fn update(
     let command = RoleCommand::Update {
         name: value.name.map(|text| Name::new(&text, "/name")).transpose()?,
         permissions: value.permissions.as_deref().map(permissions).transpose()?,
-        held: context.call.caller.principal.permissions.clone(),
+        held: context.call.caller.principal.own.clone(),
     };
     let schema = context.call.schema.clone();
     let command = Command::to(id, command).expecting(version.expected());
