@@ -16,6 +16,7 @@ use crate::{
     role::{Role, RoleCommand, RoleEvent},
     schedule::{Schedule, ScheduleCommand, ScheduleEvent},
     settings::{Settings, SettingsCommand, SettingsEvent},
+    support_request::{SupportRequest, SupportRequestCommand, SupportRequestEvent},
     tenant::{Tenant, TenantCommand, TenantEvent},
     upcast::{UpcastError, upcast},
     user::{User, UserCommand, UserEvent},
@@ -214,6 +215,8 @@ registry! {
     Settings: Settings, SettingsCommand, SettingsEvent;
     /// A lead: somebody asks to be contacted.
     Lead: Lead, LeadCommand, LeadEvent;
+    /// A support request: one of the platform's people asks to look into the tenant.
+    SupportRequest: SupportRequest, SupportRequestCommand, SupportRequestEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -236,7 +239,8 @@ impl AnyState {
             | Self::Booking(_)
             | Self::ApiKey(_)
             | Self::Settings(_)
-            | Self::Lead(_) => Vec::new(),
+            | Self::Lead(_)
+            | Self::SupportRequest(_) => Vec::new(),
         }
     }
 }

@@ -151,7 +151,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::Role(_)
         | AnyEvent::ApiKey(_)
         | AnyEvent::Settings(_)
-        | AnyEvent::Lead(_) => None,
+        | AnyEvent::Lead(_)
+        | AnyEvent::SupportRequest(_) => None,
     }
 }
 

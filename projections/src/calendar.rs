@@ -106,7 +106,8 @@ impl Projection for Calendar {
             | AnyEvent::Role(_)
             | AnyEvent::ApiKey(_)
             | AnyEvent::Settings(_)
-            | AnyEvent::Lead(_) => false,
+            | AnyEvent::Lead(_)
+            | AnyEvent::SupportRequest(_) => false,
         }
     }
 
@@ -130,7 +131,8 @@ impl Projection for Calendar {
                 | AnyEvent::Role(_)
                 | AnyEvent::ApiKey(_)
                 | AnyEvent::Settings(_)
-                | AnyEvent::Lead(_) => {}
+                | AnyEvent::Lead(_)
+                | AnyEvent::SupportRequest(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;

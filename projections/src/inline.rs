@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use daybook_domain::{
     api_key::ApiKey, booking::Booking, customer::Customer, lead::Lead, offering::Offering,
     registry::AnyState, resource::Resource, role::Role, schedule::Schedule, settings::Settings,
-    tenant::Tenant, user::User,
+    support_request::SupportRequest, tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     Combined, Schema, api_keys, bookings, customers, domains, leads, offerings, resources, roles, schedules,
-    settings, tenants, users,
+    settings, support_requests, tenants, users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -29,6 +29,7 @@ pub const TENANT_TABLES: &[&str] = &[
     "api_keys",
     "settings",
     "leads",
+    "support_requests",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
@@ -127,6 +128,7 @@ struct ByType<'a> {
     api_keys: Vec<Row<'a, ApiKey>>,
     settings: Vec<Row<'a, Settings>>,
     leads: Vec<Row<'a, Lead>>,
+    support_requests: Vec<Row<'a, SupportRequest>>,
 }
 
 impl<'a> ByType<'a> {
@@ -155,6 +157,7 @@ impl<'a> ByType<'a> {
             AnyState::ApiKey(state) => self.api_keys.push(row!(state)),
             AnyState::Settings(state) => self.settings.push(row!(state)),
             AnyState::Lead(state) => self.leads.push(row!(state)),
+            AnyState::SupportRequest(state) => self.support_requests.push(row!(state)),
         }
     }
 }
@@ -199,6 +202,9 @@ async fn write<'a>(
     }
     if !rows.leads.is_empty() {
         leads::write(connection, schema, &rows.leads).await?;
+    }
+    if !rows.support_requests.is_empty() {
+        support_requests::write(connection, schema, &rows.support_requests).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

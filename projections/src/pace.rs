@@ -133,7 +133,8 @@ impl Projection for Pace {
             | AnyEvent::Role(_)
             | AnyEvent::ApiKey(_)
             | AnyEvent::Settings(_)
-            | AnyEvent::Lead(_) => false,
+            | AnyEvent::Lead(_)
+            | AnyEvent::SupportRequest(_) => false,
         }
     }
 
@@ -156,7 +157,8 @@ impl Projection for Pace {
                 | AnyEvent::Role(_)
                 | AnyEvent::ApiKey(_)
                 | AnyEvent::Settings(_)
-                | AnyEvent::Lead(_) => None,
+                | AnyEvent::Lead(_)
+                | AnyEvent::SupportRequest(_) => None,
             })
             .collect();
         let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();

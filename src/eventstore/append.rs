@@ -475,7 +475,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::Role(_)
             | AnyState::ApiKey(_)
             | AnyState::Settings(_)
-            | AnyState::Lead(_) => {}
+            | AnyState::Lead(_)
+            | AnyState::SupportRequest(_) => {}
         }
     }
     if !capacities.is_empty() {
