@@ -60,6 +60,16 @@ pub enum SecurityEventKind {
     ApiKeyCreated,
     /// An API key was revoked.
     ApiKeyRevoked,
+    /// One of the platform's people asked to look into a tenant.
+    SupportRequested,
+    /// A tenant let them in.
+    SupportApproved,
+    /// A tenant did not let them in.
+    SupportDenied,
+    /// A support request was taken back, or its window closed.
+    SupportRevoked,
+    /// A support request was to be approved by whoever made it, or by nobody who may.
+    SupportApprovalRefused,
 }
 
 /// One line of the log.
@@ -231,6 +241,11 @@ impl SecurityEventKind {
             Self::AccountDeleted => "account_deleted",
             Self::ApiKeyCreated => "api_key_created",
             Self::ApiKeyRevoked => "api_key_revoked",
+            Self::SupportRequested => "support_requested",
+            Self::SupportApproved => "support_approved",
+            Self::SupportDenied => "support_denied",
+            Self::SupportRevoked => "support_revoked",
+            Self::SupportApprovalRefused => "support_approval_refused",
         }
     }
 }

@@ -159,6 +159,7 @@ pub async fn named_tenant(state: &AppState, headers: &HeaderMap) -> Result<Named
 
 fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
     match requirement {
+        either @ Requirement::Either { .. } => allowed(principal, either.of_side(principal.tenant.is_some())),
         Requirement::Public => Ok(Scope::Own),
         Requirement::SignedIn if principal.session().is_some() => Ok(Scope::Own),
         Requirement::SignedIn => {
