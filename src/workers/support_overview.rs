@@ -2,8 +2,8 @@
 //!
 //! A request and its answers are in the tenant's log; the list of all tenants' is in another schema, and so cannot be in
 //! the same transaction. Whoever gives the command follows the tenant right after its commit, so the list is behind by
-//! the milliseconds of that; only when the process dies in between is it behind until the next round reaches the tenant
-//! ([`super::WorkerSettings::support_overview`]: 30 s).
+//! the milliseconds of that. When the process dies in between, or the client goes away, it is behind until the next round
+//! reaches the tenant ([`super::WorkerSettings::support_overview`]: 30 s), and the letter until the mailer's after that.
 //!
 //! The letter is put into the platform's outbox in the transaction that first copies what it tells of. So it is queued
 //! once, however many nodes follow; of answers that come close upon one another only the last may be told.

@@ -1,11 +1,11 @@
 //! Support requests: the platform asks, the tenant answers, and nobody answers for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daybook::{
     eventstore::{Command, Unit},
     tenancy::Schema,
-    workers::{projector, support_overview},
+    workers::{WorkerSettings, projector, support_overview},
 };
 use daybook_domain::{
     CustomerId, UserId,
@@ -18,6 +18,7 @@ use daybook_domain::{
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::{
@@ -383,6 +384,22 @@ async fn what_a_crash_left_is_copied_and_told_once() {
     assert_eq!(nodes.into_iter().map(Result::unwrap).sum::<usize>(), 3);
     assert_eq!(support_overview::follow(&app.store, tenant.id).await.unwrap(), 0);
     assert_eq!(listed(&app, &sue, "?state=denied").await, requests);
+
+    // Nobody has to ask for it: the rounds of the worker come by.
+    let stop = CancellationToken::new();
+    let often = WorkerSettings { support_overview: Duration::from_millis(200), ..WorkerSettings::default() };
+    let rounds = support_overview::run(app.store.clone(), app.directory.clone(), often, stop.clone());
+    let rounds = tokio::spawn(rounds);
+    let request = Uuid::now_v7();
+    let made = Unit::of(Command::create(request, made), by("test"));
+    app.store.execute(&tenant.schema(), made).await.unwrap();
+    let since = Instant::now();
+    while listed(&app, &sue, "?state=requested").await != [request] {
+        assert!(since.elapsed() < Duration::from_secs(2), "nobody followed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    rounds.await.unwrap();
     app.shut_down().await;
 }
 

@@ -38,6 +38,7 @@ pub struct RequestSupport {
     /// The tenant's slug.
     tenant: String,
     /// Why. The tenant sees it, and it stays in its log: name nobody.
+    #[schema(min_length = 1)]
     reason: String,
     /// How long the window is to be, from its approval on: 1 to 30.
     #[schema(minimum = 1, maximum = 30)]
