@@ -144,7 +144,7 @@ unquoted_tag() {
             query.cursor cursors:1
         case $kind in bookings | leads) unquoted_tag ;; esac
     done
-    bind '^/api/v1/(users|invitations|api-keys|permission-grants|platform/tenants)/' header.If-Match versions:1 header.X-Min-Position positions:1
+    bind '^/api/v1/(users|invitations|api-keys|permission-grants|platform/tenants|support/requests)/' header.If-Match versions:1 header.X-Min-Position positions:1
     unquoted_tag
     bind '^/api/v1/(availability|calendar|reports|settings|audit)' query.resource_id resources:0.8 \
         query.offering_id offerings:0.8 header.If-Match versions:1 header.X-Min-Position positions:1 \

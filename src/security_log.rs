@@ -66,6 +66,16 @@ pub enum SecurityEventKind {
     PermissionGrantRevoked,
     /// Somebody would have granted a permission, or revoked a grant, and was refused.
     PermissionGrantRefused,
+    /// One of the platform's people asked to look into a tenant.
+    SupportRequested,
+    /// A tenant let them in.
+    SupportApproved,
+    /// A tenant did not let them in.
+    SupportDenied,
+    /// A support request was taken back, or its window closed.
+    SupportRevoked,
+    /// A support request was to be approved by whoever made it, or by nobody who may.
+    SupportApprovalRefused,
 }
 
 /// One line of the log.
@@ -247,6 +257,11 @@ impl SecurityEventKind {
             Self::PermissionGranted => "permission_granted",
             Self::PermissionGrantRevoked => "permission_grant_revoked",
             Self::PermissionGrantRefused => "permission_grant_refused",
+            Self::SupportRequested => "support_requested",
+            Self::SupportApproved => "support_approved",
+            Self::SupportDenied => "support_denied",
+            Self::SupportRevoked => "support_revoked",
+            Self::SupportApprovalRefused => "support_approval_refused",
         }
     }
 }

@@ -56,6 +56,8 @@ id! {
     BookingId,
     /// A lead: somebody asks to be contacted.
     LeadId,
+    /// A support request: one of the platform's people asks to look into a tenant.
+    SupportRequestId,
     /// The person (or tenant) whose key seals a personal value.
     SubjectId,
     /// A person with an account, of a tenant or of the platform.

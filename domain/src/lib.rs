@@ -31,6 +31,7 @@ pub mod resource;
 pub mod role;
 pub mod schedule;
 pub mod settings;
+pub mod support_request;
 pub mod tenant;
 pub mod text;
 pub mod upcast;

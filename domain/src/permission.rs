@@ -96,6 +96,8 @@ names! {
         Settings = "settings",
         /// Secrets of the tenant: only ever written.
         Secrets = "secrets",
+        /// Support requests: the platform asks to look into a tenant, and the tenant answers.
+        Support = "support",
         /// Tenants, for the platform.
         Tenants = "tenants",
         /// Accounts of the platform.
@@ -308,27 +310,36 @@ impl Tier {
             &[R::Resources, R::Offerings, R::Schedules, R::Customers, R::Bookings, R::Leads];
         let none = Permissions::default();
         match self {
-            Self::Superuser => none.all(&[R::Tenants, R::PlatformUsers, R::Plans], A::ALL, Scope::Platform),
+            Self::Superuser => none
+                .all(&[R::Tenants, R::PlatformUsers, R::Plans], A::ALL, Scope::Platform)
+                .all(&[R::Support], &[A::Read, A::Create], Scope::Platform),
             Self::PlatformManager => none
                 .all(&[R::Tenants], &[A::Read, A::Create, A::Update], Scope::Platform)
                 .all(&[R::PlatformUsers], A::ALL, Scope::Platform)
+                .all(&[R::Support], &[A::Read, A::Create], Scope::Platform)
                 .all(&[R::Plans], &[A::Read], Scope::Platform),
             Self::PlatformSales => none.all(&[R::Tenants], &[A::Read, A::Create], Scope::Platform).all(
                 &[R::Plans],
                 &[A::Read],
                 Scope::Platform,
             ),
-            Self::PlatformSupport => none.all(&[R::Tenants, R::Plans], &[A::Read], Scope::Platform),
+            Self::PlatformSupport => none.all(&[R::Tenants, R::Plans], &[A::Read], Scope::Platform).all(
+                &[R::Support],
+                &[A::Read, A::Create],
+                Scope::Platform,
+            ),
             Self::TenantOwner => none
                 .all(CATALOGUE, A::ALL, Scope::Tenant)
                 .all(&[R::Availability, R::Calendar, R::Reports, R::Audit], &[A::Read], Scope::Tenant)
                 .all(&[R::Users, R::Roles, R::ApiKeys, R::Domains], A::ALL, Scope::Tenant)
                 .all(&[R::PermissionGrants], A::ALL, Scope::Tenant)
-                .all(&[R::Settings, R::Secrets], A::ALL, Scope::Tenant),
+                .all(&[R::Settings, R::Secrets], A::ALL, Scope::Tenant)
+                .all(&[R::Support], &[A::Read, A::Update], Scope::Tenant),
             Self::TenantManager => none
                 .all(CATALOGUE, A::ALL, Scope::Tenant)
                 .all(&[R::Availability, R::Calendar, R::Reports, R::Audit], &[A::Read], Scope::Tenant)
                 .all(&[R::Users, R::Roles, R::PermissionGrants], A::ALL, Scope::Tenant)
+                .all(&[R::Support], &[A::Read, A::Update], Scope::Tenant)
                 .all(&[R::ApiKeys, R::Domains, R::Settings], &[A::Read], Scope::Tenant),
             Self::TenantStaff => none
                 .all(&[R::Availability, R::Offerings, R::Resources], &[A::Read], Scope::Tenant)
@@ -357,7 +368,8 @@ impl Tier {
         held
     }
 
-    /// The most that a role of a tenant's own may bundle: what a manager may, without accounts and roles.
+    /// The most that a role of a tenant's own may bundle: what a manager may, without accounts, roles and the answers to
+    /// support requests.
     pub fn custom_role_ceiling() -> Permissions {
         let managed = |p: &Permission| {
             !matches!(
@@ -368,6 +380,7 @@ impl Tier {
                     | Resource::PermissionGrants
                     | Resource::Domains
                     | Resource::Settings
+                    | Resource::Support
             )
         };
         Self::TenantManager.permissions().iter().filter(managed).collect()

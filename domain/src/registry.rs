@@ -17,6 +17,7 @@ use crate::{
     role::{Role, RoleCommand, RoleEvent},
     schedule::{Schedule, ScheduleCommand, ScheduleEvent},
     settings::{Settings, SettingsCommand, SettingsEvent},
+    support_request::{SupportRequest, SupportRequestCommand, SupportRequestEvent},
     tenant::{Tenant, TenantCommand, TenantEvent},
     upcast::{UpcastError, upcast},
     user::{User, UserCommand, UserEvent},
@@ -217,6 +218,8 @@ registry! {
     Lead: Lead, LeadCommand, LeadEvent;
     /// A permission granted to somebody for a time.
     PermissionGrant: PermissionGrant, PermissionGrantCommand, PermissionGrantEvent;
+    /// A support request: one of the platform's people asks to look into the tenant.
+    SupportRequest: SupportRequest, SupportRequestCommand, SupportRequestEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -240,7 +243,8 @@ impl AnyState {
             | Self::ApiKey(_)
             | Self::Settings(_)
             | Self::Lead(_)
-            | Self::PermissionGrant(_) => Vec::new(),
+            | Self::PermissionGrant(_)
+            | Self::SupportRequest(_) => Vec::new(),
         }
     }
 }

@@ -69,6 +69,10 @@ text! {
     /// Free text about a booking, or of somebody who asks something: at most 4,000 characters; line breaks and tabs are the only control characters.
     Notes(|t| t.chars().count() <= 4_000 && !t.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')),
           "invalid_notes", "notes have at most 4,000 characters and no control characters");
+    /// Why something is done that has to be explained: 1 to 500 characters; line breaks and tabs are the only control
+    /// characters.
+    Reason(|t| !t.is_empty() && t.chars().count() <= 500 && !t.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')),
+           "invalid_reason", "a reason has 1 to 500 characters and no control characters");
     /// A tenant's slug: `^[a-z][a-z0-9-]{1,47}$`.
     Slug(is_slug, "invalid_slug", "a slug is 2 to 48 lower-case letters, digits and hyphens, beginning with a letter");
 }

@@ -152,7 +152,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::ApiKey(_)
         | AnyEvent::Settings(_)
         | AnyEvent::Lead(_)
-        | AnyEvent::PermissionGrant(_) => None,
+        | AnyEvent::PermissionGrant(_)
+        | AnyEvent::SupportRequest(_) => None,
     }
 }
 

@@ -107,7 +107,8 @@ impl Projection for Calendar {
             | AnyEvent::ApiKey(_)
             | AnyEvent::Settings(_)
             | AnyEvent::Lead(_)
-            | AnyEvent::PermissionGrant(_) => false,
+            | AnyEvent::PermissionGrant(_)
+            | AnyEvent::SupportRequest(_) => false,
         }
     }
 
@@ -132,7 +133,8 @@ impl Projection for Calendar {
                 | AnyEvent::ApiKey(_)
                 | AnyEvent::Settings(_)
                 | AnyEvent::Lead(_)
-                | AnyEvent::PermissionGrant(_) => {}
+                | AnyEvent::PermissionGrant(_)
+                | AnyEvent::SupportRequest(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;

@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use daybook_domain::{
     api_key::ApiKey, booking::Booking, customer::Customer, lead::Lead, offering::Offering,
     permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
-    schedule::Schedule, settings::Settings, tenant::Tenant, user::User,
+    schedule::Schedule, settings::Settings, support_request::SupportRequest, tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     Combined, Schema, api_keys, bookings, customers, domains, leads, offerings, permission_grants, resources,
-    roles, schedules, settings, tenants, users,
+    roles, schedules, settings, support_requests, tenants, users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -30,6 +30,7 @@ pub const TENANT_TABLES: &[&str] = &[
     "settings",
     "leads",
     "permission_grants",
+    "support_requests",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
@@ -129,6 +130,7 @@ struct ByType<'a> {
     settings: Vec<Row<'a, Settings>>,
     leads: Vec<Row<'a, Lead>>,
     permission_grants: Vec<Row<'a, PermissionGrant>>,
+    support_requests: Vec<Row<'a, SupportRequest>>,
 }
 
 impl<'a> ByType<'a> {
@@ -158,6 +160,7 @@ impl<'a> ByType<'a> {
             AnyState::Settings(state) => self.settings.push(row!(state)),
             AnyState::Lead(state) => self.leads.push(row!(state)),
             AnyState::PermissionGrant(state) => self.permission_grants.push(row!(state)),
+            AnyState::SupportRequest(state) => self.support_requests.push(row!(state)),
         }
     }
 }
@@ -205,6 +208,9 @@ async fn write<'a>(
     }
     if !rows.permission_grants.is_empty() {
         permission_grants::write(connection, schema, &rows.permission_grants).await?;
+    }
+    if !rows.support_requests.is_empty() {
+        support_requests::write(connection, schema, &rows.support_requests).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

@@ -33,6 +33,8 @@ pub mod run;
 pub mod schedules;
 mod schema;
 pub mod settings;
+pub mod support_overview;
+pub mod support_requests;
 pub mod tenants;
 pub mod users;
 

@@ -134,7 +134,8 @@ impl Projection for Pace {
             | AnyEvent::ApiKey(_)
             | AnyEvent::Settings(_)
             | AnyEvent::Lead(_)
-            | AnyEvent::PermissionGrant(_) => false,
+            | AnyEvent::PermissionGrant(_)
+            | AnyEvent::SupportRequest(_) => false,
         }
     }
 
@@ -158,7 +159,8 @@ impl Projection for Pace {
                 | AnyEvent::ApiKey(_)
                 | AnyEvent::Settings(_)
                 | AnyEvent::Lead(_)
-                | AnyEvent::PermissionGrant(_) => None,
+                | AnyEvent::PermissionGrant(_)
+                | AnyEvent::SupportRequest(_) => None,
             })
             .collect();
         let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();

@@ -88,9 +88,12 @@ async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Op
     };
     tenant_agrees(state, &principal, &parts.headers).await.map_err(marked)?;
     let scope = allowed(&principal, requirement).map_err(marked)?;
-    let grant = match requirement {
+    let grant = match requirement.of_side(principal.tenant.is_some()) {
         Requirement::Tenant(resource, action, _) => principal.grant_behind(resource, action, scope),
-        Requirement::Public | Requirement::SignedIn | Requirement::Platform(..) => None,
+        Requirement::Public
+        | Requirement::SignedIn
+        | Requirement::Platform(..)
+        | Requirement::Either { .. } => None,
     };
     Ok(Some((Authorized { principal, scope, grant }, allowance)))
 }
@@ -168,6 +171,7 @@ pub async fn named_tenant(state: &AppState, headers: &HeaderMap) -> Result<Named
 
 fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
     match requirement {
+        either @ Requirement::Either { .. } => allowed(principal, either.of_side(principal.tenant.is_some())),
         Requirement::Public => Ok(Scope::Own),
         Requirement::SignedIn if principal.session().is_some() => Ok(Scope::Own),
         Requirement::SignedIn => {

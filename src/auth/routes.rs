@@ -1,6 +1,6 @@
 //! What each route requires. A route that is not here answers nobody: the router refuses it, and a test finds it.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, fmt, sync::LazyLock};
 
 use daybook_domain::permission::{Action, Resource, Scope};
 use http::Method;
@@ -16,6 +16,39 @@ pub enum Requirement {
     Tenant(Resource, Action, Scope),
     /// One of the platform's own people with this permission.
     Platform(Resource, Action),
+    /// Either: a route that serves both sides, and asks of each its own. Neither's permission opens the other's door.
+    Either {
+        /// What a caller of a tenant needs, in at least this scope.
+        tenant: (Resource, Action, Scope),
+        /// What one of the platform's own people needs.
+        platform: (Resource, Action),
+    },
+}
+
+impl Requirement {
+    /// What is required of a caller of a tenant, or else of one of the platform's own people.
+    #[must_use]
+    pub const fn of_side(self, of_tenant: bool) -> Self {
+        match self {
+            Self::Either { tenant: (resource, action, least), .. } if of_tenant => {
+                Self::Tenant(resource, action, least)
+            }
+            Self::Either { platform: (resource, action), .. } => Self::Platform(resource, action),
+            Self::Public | Self::SignedIn | Self::Tenant(..) | Self::Platform(..) => self,
+        }
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("public"),
+            Self::SignedIn => f.write_str("signed_in"),
+            Self::Tenant(resource, action, least) => write!(f, "{resource}:{action}:{least}"),
+            Self::Platform(resource, action) => write!(f, "{resource}:{action}:{}", Scope::Platform),
+            Self::Either { .. } => write!(f, "{} or {}", self.of_side(true), self.of_side(false)),
+        }
+    }
 }
 
 /// Where guests and booking sites call.
@@ -37,11 +70,15 @@ const fn tenant(resource: Resource, action: Action) -> Requirement {
     Requirement::Tenant(resource, action, Scope::Tenant)
 }
 
+const fn either(resource: Resource, of_tenant: Action, of_platform: Action) -> Requirement {
+    Requirement::Either { tenant: (resource, of_tenant, Scope::Tenant), platform: (resource, of_platform) }
+}
+
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
     ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Leads, Offerings, PermissionGrants,
-    Plans, PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Tenants, Users,
+    Plans, PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Support, Tenants, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -143,6 +180,13 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/leads", tenant(Leads, Read)),
     ("GET", "/api/v1/leads/{id}", tenant(Leads, Read)),
     ("POST", "/api/v1/leads/{id}/handle", tenant(Leads, Update)),
+    // The platform asks, the tenant answers, both see it and may take it back.
+    ("GET", "/api/v1/support/requests", either(Support, Read, Read)),
+    ("POST", "/api/v1/support/requests", platform(Support, Create)),
+    ("GET", "/api/v1/support/requests/{id}", either(Support, Read, Read)),
+    ("POST", "/api/v1/support/requests/{id}/approve", tenant(Support, Update)),
+    ("POST", "/api/v1/support/requests/{id}/deny", tenant(Support, Update)),
+    ("POST", "/api/v1/support/requests/{id}/revoke", either(Support, Update, Create)),
     ("GET", "/api/v1/calendar", assigned(Calendar, Read)),
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),

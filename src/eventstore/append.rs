@@ -476,7 +476,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::ApiKey(_)
             | AnyState::Settings(_)
             | AnyState::Lead(_)
-            | AnyState::PermissionGrant(_) => {}
+            | AnyState::PermissionGrant(_)
+            | AnyState::SupportRequest(_) => {}
         }
     }
     if !capacities.is_empty() {

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
     ApiKeyId, BookingId, CustomerId, Decider, DomainError, GrantId, Interval, LeadId, OfferingId, ResourceId,
-    RoleId, ScheduleId, TenantId, UserId,
+    RoleId, ScheduleId, SupportRequestId, TenantId, UserId,
     api_key::ApiKeyContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
     customer::{Customer, CustomerContext},
     lead::{LeadCommand, LeadContext},
     offering::{Offering, OfferingCommand, OfferingContext},
+    permission::Tier,
     registry::{AnyCommand, AnyEvent, AnyState, Registered},
     resource::{Resource, ResourceContext},
     role::{Role, RoleContext},
     schedule::{Schedule, ScheduleCommand, ScheduleContext},
     settings::SettingsContext,
+    support_request::{SupportActor, SupportRequestCommand, SupportRequestContext},
     tenant::TenantContext,
-    user::{By, User, UserCommand, UserContext, UserRole, UserStatus},
+    user::{By, User, UserCommand, UserContext, UserRole, UserStatus, email_key},
 };
 use uuid::Uuid;
 
@@ -102,6 +104,10 @@ pub(super) async fn decide(
         (AnyCommand::PermissionGrant(asked), AnyState::PermissionGrant(grant)) => {
             let context = grants::context(work, GrantId(command.id), grant, asked, unit).await?;
             run(grant.as_ref(), asked, &context)
+        }
+        (AnyCommand::SupportRequest(asked), AnyState::SupportRequest(request)) => {
+            let context = support_request_context(work, SupportRequestId(command.id), asked).await?;
+            run(request.as_ref(), asked, &context)
         }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),
@@ -190,10 +196,7 @@ async fn user_context(
         | UserCommand::SetPassword => (None, None, By::Operator),
     };
     let actor_tier = match by {
-        By::User(actor) => {
-            let actor = work.state::<User>(actor.0).await?;
-            actor.filter(|actor| actor.status == UserStatus::Active).map(|actor| actor.role.tier)
-        }
+        By::User(actor) => active_tier(work, actor).await?,
         By::Key(_) | By::Operator => None,
     };
     let endangers = matches!(
@@ -215,6 +218,34 @@ async fn user_context(
     };
     let platform = work.schema.tenant_id().is_none();
     Ok(UserContext { now, id, platform, actor_tier, other_admins, role_exists, customer_exists })
+}
+
+/// What an account of the log is now, if it is active.
+async fn active_tier(work: &mut Work<'_, '_>, user: UserId) -> Result<Option<Tier>, StoreError> {
+    let user = work.state::<User>(user.0).await?;
+    Ok(user.filter(|user| user.status == UserStatus::Active).map(|user| user.role.tier))
+}
+
+/// What a decision about a support request needs. Its time is the database's, whatever time a unit says it is of.
+async fn support_request_context(
+    work: &mut Work<'_, '_>,
+    id: SupportRequestId,
+    command: &SupportRequestCommand,
+) -> Result<SupportRequestContext, StoreError> {
+    let actor_tier = match command.by() {
+        Some(SupportActor::Account(user)) => active_tier(work, user).await?,
+        Some(SupportActor::Platform { .. } | SupportActor::Key | SupportActor::Operator) | None => None,
+    };
+    let namesake = match command {
+        SupportRequestCommand::Approve { requester: Some(email), .. } => {
+            work.unique_owner("email", &email_key(email.as_str())).await?.map(UserId)
+        }
+        SupportRequestCommand::Approve { requester: None, .. }
+        | SupportRequestCommand::Request { .. }
+        | SupportRequestCommand::Deny { .. }
+        | SupportRequestCommand::Revoke { .. } => None,
+    };
+    Ok(SupportRequestContext { now: work.now(), id, actor_tier, namesake })
 }
 
 /// Active accounts of the highest tier but one, of the read model and of this batch.

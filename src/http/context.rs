@@ -170,6 +170,11 @@ impl FromRequestParts<AppState> for PlatformCommand {
 }
 
 impl PlatformCommand {
+    /// A line of the security log about what this command does in a tenant.
+    pub fn security(&self, event: SecurityEventKind, tenant: TenantId) -> SecurityEvent {
+        SecurityEvent::of(event, Some(tenant), &self.metadata)
+    }
+
     /// The id that follows from the request's idempotency key, where it has one.
     pub fn idempotent_id(&self, keys: &Keys) -> Option<Uuid> {
         self.key.as_ref().map(|key| key.id(keys))

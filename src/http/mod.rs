@@ -49,6 +49,7 @@ pub mod roles;
 pub mod schedules;
 pub mod settings;
 pub mod signup;
+pub mod support;
 pub mod users;
 
 use serde::Deserialize;
@@ -86,6 +87,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(settings::routes())
         .merge(public::routes())
         .merge(leads::routes())
+        .merge(support::routes())
         .merge(ops::routes());
     describe::complete(routes.get_openapi_mut());
     routes

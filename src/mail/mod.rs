@@ -31,6 +31,10 @@ pub enum MessageKind {
     SignupConfirmation,
     /// The password was changed.
     PasswordChanged,
+    /// One of the platform's people asks to be let in.
+    SupportRequested,
+    /// What became of such a request.
+    SupportAnswered,
 }
 
 impl MessageKind {
@@ -42,6 +46,8 @@ impl MessageKind {
             Self::Invitation => "invitation",
             Self::SignupConfirmation => "signup_confirmation",
             Self::PasswordChanged => "password_changed",
+            Self::SupportRequested => "support_requested",
+            Self::SupportAnswered => "support_answered",
         }
     }
 }

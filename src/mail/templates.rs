@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use daybook_domain::Email;
+use daybook_domain::{Email, support_request::ANSWER_WITHIN};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
@@ -82,6 +82,44 @@ pub fn password_changed(to: Addressee, site: &str) -> Message {
          If it was not you, set a new password at once with \"Forgot password\", and tell {site}.\n"
     );
     letter(MessageKind::PasswordChanged, to, &format!("Your password at {site} was changed"), text)
+}
+
+/// One of the platform's people asks to be let into a house. The reason is theirs: it stays one line of the text, and out of
+/// the subject.
+pub fn support_requested(
+    to: Addressee,
+    house: &str,
+    request: Uuid,
+    reason: &str,
+    window: Duration,
+) -> Message {
+    let (house, reason) = (name(house), one_line(reason));
+    let text = format!(
+        "Support of Daybook asks to look into {house}, for {}. The reason given:\n\n\
+         {reason}\n\n\
+         Nothing is open until an owner or a manager approves it. To approve or deny it, sign in and look at your support \
+         requests (its id is {request}). If you do nothing, it lapses after {}.\n",
+        in_words(window),
+        in_words(ANSWER_WITHIN.to_std().unwrap_or_default()),
+    );
+    letter(MessageKind::SupportRequested, to, "Daybook support asks for access", text)
+}
+
+/// What became of a request for access, for whoever made it: `outcome` ends a sentence.
+pub fn support_answered(
+    to: Addressee,
+    house: &str,
+    request: Uuid,
+    outcome: &str,
+    reason: Option<&str>,
+) -> Message {
+    let house = name(house);
+    let why = reason.map(|reason| format!(" The reason given:\n\n{}\n", one_line(reason)));
+    let text = format!(
+        "Your request for access to {house} {outcome}.{}\nIts id is {request}.\n",
+        why.unwrap_or_else(|| "\n".to_owned())
+    );
+    letter(MessageKind::SupportAnswered, to, "Your request for access", text)
 }
 
 fn letter(kind: MessageKind, to: Addressee, subject: &str, text: String) -> Message {

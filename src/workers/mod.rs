@@ -10,6 +10,7 @@ pub mod keys_reload;
 pub mod mailer;
 pub mod projector;
 pub mod rate_limit_pruning;
+pub mod support_overview;
 
 use std::{
     future::Future,
@@ -50,6 +51,8 @@ pub struct WorkerSettings {
     pub domain_recheck: Duration,
     /// What looks for it.
     pub txt_lookup: TxtLookup,
+    /// How often each tenant's support requests are looked at for what was not copied for the platform.
+    pub support_overview: Duration,
     /// How often months of the access log that are past retention are looked for.
     pub retention: Duration,
 }
@@ -67,6 +70,7 @@ impl Default for WorkerSettings {
             pruning: Duration::from_secs(3_600),
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),
+            support_overview: Duration::from_secs(30),
             retention: Duration::from_secs(86_400),
         }
     }
@@ -97,6 +101,7 @@ impl Workers {
             settings.clone(),
             stop.clone(),
         ));
+        tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));

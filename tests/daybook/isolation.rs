@@ -4,9 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use daybook::{
     auth::AuthDirectory,
+    eventstore::{Command, Unit},
     tenancy::{Access, Schema, TenantTx, database::PoolSettings, pool::Pool},
 };
-use daybook_domain::{permission::Tier, tenant::TenantCommand};
+use daybook_domain::{
+    permission::Tier, support_request::SupportRequestCommand, tenant::TenantCommand, text::Reason,
+};
 use futures_util::future::join_all;
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
@@ -308,6 +311,15 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
     let grant =
         json!({"grantee_id": user, "permission": "bookings:read:tenant", "reason": "the desk is ill"});
     let grant = id(&app.post_as(&manager.token, "/permission-grants", &grant).await.expect(201));
+    let asker = app.account(None, "sue@platform.example", Tier::PlatformSupport, None).await;
+    let ask = SupportRequestCommand::Request {
+        requested_by: asker,
+        reason: Reason::new("ticket 7", "").unwrap(),
+        minutes: 30,
+    };
+    let support = Uuid::now_v7();
+    let ask = Unit::of(Command::create(support, ask), by("test"));
+    app.store.execute(&owner.schema(), ask).await.unwrap();
     let heads = (app.head(&owner).await, app.head(&stranger).await);
 
     let document = read(app.client.get(format!("http://{}/api/schema/", app.address))).await.expect(200);
@@ -324,6 +336,7 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
             "roles" => role,
             "leads" => lead,
             "permission-grants" => grant,
+            "support" => support,
             "api-keys" => owner.token_id.0,
             // Of callers who are signed in, of the platform's, or of a guest's link: `permissions` has those.
             "domains" => domain,

@@ -54,6 +54,7 @@ mod route_matrix;
 mod sessions;
 mod small_promises;
 mod support;
+mod support_requests;
 mod takeovers;
 mod time_limits;
 mod tokens;

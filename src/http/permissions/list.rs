@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::routes::{ROUTES, Requirement},
+    auth::routes::ROUTES,
     http::{
         context::SignedIn,
         problem::{ProblemBody, Result},
@@ -25,7 +25,7 @@ pub struct Matrix {
     modules: Vec<Bundle>,
     /// The most that a role of the tenant's own may bundle.
     custom_role_ceiling: Vec<String>,
-    /// What each route requires: a permission, `public` or `signed_in`.
+    /// What each route requires: a permission (`… or …` where tenants and the platform call it), `public` or `signed_in`.
     routes: Vec<Route>,
     /// What the caller may do, now.
     own: Vec<String>,
@@ -50,7 +50,8 @@ pub struct Route {
     method: &'static str,
     /// The path template.
     path: &'static str,
-    /// A permission in its least scope, `public` or `signed_in`.
+    /// A permission in its least scope, or that of a tenant's callers `or` that of the platform's; `public` or
+    /// `signed_in`.
     requires: String,
 }
 
@@ -79,14 +80,10 @@ pub async fn list(SignedIn(principal): SignedIn) -> Result<Response> {
         permissions: texts(&module.permissions()),
         manages: None,
     });
-    let requires = |requirement: &Requirement| match requirement {
-        Requirement::Public => "public".to_owned(),
-        Requirement::SignedIn => "signed_in".to_owned(),
-        Requirement::Tenant(resource, action, least) => format!("{resource}:{action}:{least}"),
-        Requirement::Platform(resource, action) => format!("{resource}:{action}:platform"),
-    };
-    let routes: BTreeMap<_, _> =
-        ROUTES.iter().map(|(method, path, requirement)| ((*path, *method), requires(requirement))).collect();
+    let routes: BTreeMap<_, _> = ROUTES
+        .iter()
+        .map(|(method, path, requirement)| ((*path, *method), requirement.to_string()))
+        .collect();
     respond::json(&Matrix {
         tiers: tiers.collect(),
         modules: modules.collect(),
