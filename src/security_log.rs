@@ -13,6 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
+    auth::Principal,
     http::{
         client_address::{ClientAddress, LimitKey},
         context::RequestId,
@@ -205,7 +206,13 @@ impl SecurityLog {
 
     /// Adds what a refusal means for security, if anything; called for each by the envelope. A client that is refused
     /// again and again is written down only so often.
-    pub(crate) fn refused(&self, problem: &Problem, client: ClientAddress, request_id: Uuid) {
+    pub(crate) fn refused(
+        &self,
+        problem: &Problem,
+        caller: Option<&Principal>,
+        client: ClientAddress,
+        request_id: Uuid,
+    ) {
         let kind = match problem.code() {
             Code::RateLimited => SecurityEventKind::RateLimited,
             Code::TenantMismatch => SecurityEventKind::TenantMismatch,
@@ -219,6 +226,10 @@ impl SecurityLog {
         }
         let mut event = SecurityEvent::new(kind).ip(client.0).request_id(request_id);
         event.detail = problem.note().map(Cow::Borrowed);
+        if let Some(caller) = caller {
+            event.tenant = caller.tenant;
+            event.actor = Some(caller.actor());
+        }
         self.record(event);
     }
 
@@ -312,12 +323,13 @@ mod tests {
         for _ in 0..500 {
             log.refused(
                 &Problem::new(Code::Forbidden, "no").with_note("a permission"),
+                None,
                 client(1),
                 Uuid::nil(),
             );
         }
-        log.refused(&Problem::new(Code::Forbidden, "no"), client(2), Uuid::nil());
-        log.refused(&Problem::not_found(), client(1), Uuid::nil());
+        log.refused(&Problem::new(Code::Forbidden, "no"), None, client(2), Uuid::nil());
+        log.refused(&Problem::not_found(), None, client(1), Uuid::nil());
         let lines = lines(&log, directory.path()).await;
         let of = |ip: &str| lines.iter().filter(|line| line["ip"] == ip).count();
         assert!((20..25).contains(&of("10.0.0.1")), "{}", of("10.0.0.1"));

@@ -48,18 +48,42 @@ pub async fn authorize(State(state): State<AppState>, request: Request, next: Ne
     match check(&state, &parts).await {
         Ok(None) => next.run(Request::from_parts(parts, body)).await,
         Ok(Some((authorized, allowance))) => {
+            let caller = authorized.principal.clone();
             parts.extensions.insert(authorized);
             let mut response = next.run(Request::from_parts(parts, body)).await;
+            response.extensions_mut().insert(KnownCaller(caller));
             if let Some(allowance) = allowance {
                 allowance.add_to(response.headers_mut());
             }
             response
         }
-        Err(problem) => problem.into_response(),
+        Err(Refusal { problem, caller }) => {
+            let mut response = problem.into_response();
+            if let Some(caller) = caller {
+                response.extensions_mut().insert(KnownCaller(caller));
+            }
+            response
+        }
     }
 }
 
-async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Option<Allowance>)>> {
+/// Whose request was answered, in the answer's extensions: a refusal is written down with who was refused.
+#[derive(Clone, Debug)]
+pub struct KnownCaller(pub Arc<Principal>);
+
+/// A refusal by the gate, and of whom, once that is known.
+struct Refusal {
+    problem: Problem,
+    caller: Option<Arc<Principal>>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self { problem, caller: None }
+    }
+}
+
+async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Option<Allowance>)>, Refusal> {
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let requirement = match routes::requirement(&parts.method, path) {
         Some(Requirement::Public) => {
@@ -68,7 +92,7 @@ async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Op
             }
             // Guests have no session here: a key says whose booking site it is.
             if !bearer(&parts.headers)?.starts_with(api_key::PREFIX) {
-                return Err(unauthenticated(HeaderValue::from_static(INVALID)));
+                return Err(unauthenticated(HeaderValue::from_static(INVALID)).into());
             }
             Requirement::Public
         }
@@ -77,14 +101,15 @@ async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Op
         None if routes::knows(path) => return Ok(None),
         None => {
             tracing::error!(path, "a route without a requirement was called; it answers nobody");
-            return Err(Problem::new(Code::Forbidden, "This route is not open."));
+            return Err(Problem::new(Code::Forbidden, "This route is not open.").into());
         }
     };
     let principal = authenticate(state, &parts.headers).await?;
-    let allowance = count(state, &principal, parts).await?;
+    let of_caller = |problem: Problem| Refusal { problem, caller: Some(principal.clone()) };
+    let allowance = count(state, &principal, parts).await.map_err(of_caller)?;
     let marked = |problem: Problem| match &allowance {
-        Some(allowance) => allowance.mark(problem),
-        None => problem,
+        Some(allowance) => of_caller(allowance.mark(problem)),
+        None => of_caller(problem),
     };
     tenant_agrees(state, &principal, &parts.headers).await.map_err(marked)?;
     let scope = allowed(&principal, requirement).map_err(marked)?;

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     access_log::{Call, KeyCaller},
     app::AppState,
+    auth::authorize::KnownCaller,
 };
 
 /// The longest path and query.
@@ -45,7 +46,9 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
 
     let mut response = run(&state, request, next).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        state.security_log().refused(&problem, client, id);
+        let known = response.extensions_mut().remove::<KnownCaller>();
+        let known = known.as_ref().map(|KnownCaller(principal)| principal.as_ref());
+        state.security_log().refused(&problem, known, client, id);
         let rendered = problem.render(id);
         // What the router added stays (Allow on a 405); the rest is the problem's.
         let mut headers = std::mem::take(response.headers_mut());

@@ -306,6 +306,13 @@ async fn the_security_log_tells_of_changes_of_credentials() {
     with_cookie(&app, "/auth/refresh", &ada.refresh, &[("Origin", "https://evil.example")])
         .await
         .expect_problem(403, "forbidden");
+    app.get_as(&ada.token, "/platform/tenants").await.expect_problem(403, "forbidden");
+    app.with_token(&ada.token, Method::PATCH, &format!("/users/{}", ada.id), Some(&json!({})))
+        .await
+        .expect(428);
+    app.post_as(&ada.token, &format!("/users/{}/deactivate", ada.id), &json!({}))
+        .await
+        .expect_problem(403, "forbidden");
     let me = json!({"password": NEW});
     app.with_token(&ada.token, Method::DELETE, "/me", Some(&me)).await.expect(204);
     app.state.security_log().flush().await;
@@ -318,5 +325,10 @@ async fn the_security_log_tells_of_changes_of_credentials() {
         assert_eq!((&line["ip"], line["request_id"].is_string()), (&json!("127.0.0.1"), true), "{line}");
     }
     assert!(lines.iter().any(|line| line["event"] == "origin_refused"), "{log}");
+    // Refused by the gate, and by the decision.
+    let refused = lines.iter().filter(|line| line["event"] == "permission_denied");
+    let by: Vec<_> = refused.filter(|line| line["actor"] == format!("user:{}", ada.id)).collect();
+    assert_eq!(by.len(), 2, "{log}");
+    assert!(by.iter().all(|line| line["tenant"] == json!(camp.id.0)), "{log}");
     app.shut_down().await;
 }
