@@ -104,10 +104,8 @@ pub struct User {
     /// Requests for a new password that are open, and until when; the newest few.
     pub resets: BTreeMap<ResetId, DateTime<Utc>>,
     /// How many events there were.
-    #[serde(default)]
     pub events: i64,
     /// The sequence of the event that changed the password last.
-    #[serde(default)]
     pub password_since: i64,
 }
 

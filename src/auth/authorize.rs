@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
     api_key,
+    named::{self, Named},
     principal::{Credential, Principal},
     routes::{self, Requirement},
 };
@@ -22,7 +23,6 @@ use crate::{
     access_log::KeyCaller,
     app::AppState,
     http::{
-        cors::Named,
         headers::X_TENANT_SLUG,
         problem::{Code, Problem, Result},
     },
@@ -158,40 +158,11 @@ async fn tenant_agrees(state: &AppState, principal: &Principal, headers: &Header
             return Err(mismatch("X-Tenant-Slug"));
         }
     }
-    match named_by_origin(state, headers).await? {
+    match named::by_origin(state, headers).await? {
         Named::Nobody => Ok(()),
         Named::Tenant(named) if Some(named) == principal.tenant => Ok(()),
         Named::Tenant(_) | Named::Unknown => Err(mismatch("Origin")),
     }
-}
-
-/// Whom the page names that a request comes from, by its verified domain.
-async fn named_by_origin(state: &AppState, headers: &HeaderMap) -> Result<Named> {
-    match headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) {
-        Some(origin) => Ok(state.origins().named(origin).await?),
-        None => Ok(Named::Nobody),
-    }
-}
-
-/// Whom an unauthenticated request is for: as `X-Tenant-Slug` says, else by the verified domain it comes from.
-///
-/// # Errors
-/// `tenant_mismatch` when the two do not name the same tenant; `unavailable` when the database is away.
-pub async fn named_tenant(state: &AppState, headers: &HeaderMap) -> Result<Named> {
-    let by_origin = named_by_origin(state, headers).await?;
-    let Some(slug) = headers.get(X_TENANT_SLUG) else { return Ok(by_origin) };
-    let tenant = match slug.to_str() {
-        Ok(slug) => state.tenant_of_slug(slug).await?,
-        Err(_) => None,
-    };
-    let by_slug = match tenant {
-        Some(tenant) if state.auth().active_tenant(tenant).await?.is_some() => Named::Tenant(tenant),
-        _ => Named::Unknown,
-    };
-    if by_origin != Named::Nobody && by_origin != by_slug {
-        return Err(Problem::new(Code::TenantMismatch, "X-Tenant-Slug names another tenant than Origin."));
-    }
-    Ok(by_slug)
 }
 
 fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {

@@ -7,6 +7,7 @@ pub mod directory;
 pub mod grants;
 pub mod link;
 pub mod lockout;
+pub mod named;
 pub mod password;
 pub mod password_policy;
 pub mod principal;

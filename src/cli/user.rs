@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use daybook_domain::{
-    Email, Name, TenantId, UserId,
+    DomainError, Email, Name, TenantId, UserId,
     envelope::Metadata,
     permission::Tier,
     user::{By, UserCommand as Ask, email_key},
@@ -30,7 +30,7 @@ use crate::{
         password_policy,
     },
     config::Settings,
-    eventstore::{Attached, Command, StoreSettings, Unit},
+    eventstore::{Attached, Command, StoreError, StoreSettings, Unit},
     random,
     tenancy::{Access, TenantTx},
 };
@@ -171,10 +171,10 @@ async fn act(runtime: &Runtime, command: UserCommand) -> anyhow::Result<()> {
             Ok(())
         }
         UserCommand::Deactivate(which) => {
-            switch(runtime, which, Ask::Deactivate { by: By::Operator }, "deactivated").await
+            switch(runtime, which, "deactivate", Ask::Deactivate { by: By::Operator }).await
         }
         UserCommand::Activate(which) => {
-            switch(runtime, which, Ask::Activate { by: By::Operator }, "active").await
+            switch(runtime, which, "activate", Ask::Activate { by: By::Operator }).await
         }
         UserCommand::ResetPassword { email, tenant, password_stdin, reason } => {
             let schema = schema(runtime, tenant.as_deref()).await?;
@@ -197,13 +197,13 @@ async fn act(runtime: &Runtime, command: UserCommand) -> anyhow::Result<()> {
     }
 }
 
-async fn switch(runtime: &Runtime, which: WhichArgs, ask: Ask, becomes: &str) -> anyhow::Result<()> {
+async fn switch(runtime: &Runtime, which: WhichArgs, name: &str, ask: Ask) -> anyhow::Result<()> {
     let WhichArgs { email, tenant, reason } = which;
     let schema = schema(runtime, tenant.as_deref()).await?;
     let user = find(runtime, &schema, &email).await?;
-    let metadata = Metadata { reason, ..cli_metadata("user switch") };
+    let metadata = Metadata { reason, ..cli_metadata(&format!("user {name}")) };
     runtime.store.execute(&schema, Unit::of(Command::to(user.id, ask), metadata)).await?;
-    say(format_args!("{email}: {becomes}"));
+    say(format_args!("{email}: {name}d"));
     Ok(())
 }
 
@@ -306,7 +306,14 @@ async fn one(
     let name = account.name.as_deref();
     match register(runtime, schema, &account.email, name, tier, account.password, "import").await {
         Ok(_) => Ok(Ok(true)),
-        Err(_) => Ok(Err("not an e-mail address, or not a name")),
+        // The database being away is no fault of the line.
+        Err(error)
+            if error.is::<DomainError>()
+                || matches!(error.downcast_ref(), Some(StoreError::Refused { .. })) =>
+        {
+            Ok(Err("not an e-mail address, or not a name"))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{StoreError, StreamRef, cache::Entry, leaf::Leaf, seal};
 use crate::keys::Keys;
 
 /// Bump when a fold changes its meaning: snapshots of another version are not used.
-pub const FOLD_VERSION: i32 = 1;
+pub const FOLD_VERSION: i32 = 2;
 
 /// Leaves decoded before other tasks get their turn.
 const AT_ONCE: usize = 32;

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     app::AppState,
+    auth::named::Named,
     tenancy::{Access, Database, TenancyError, TenantTx},
 };
 
@@ -92,17 +93,6 @@ fn is_hostname(host: &str) -> bool {
     (1..=MAX_HOSTNAME).contains(&host.len())
         && host.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase() || b == b'.' || b == b'-')
         && host.split('.').all(|label| !label.is_empty())
-}
-
-/// What a name that came with a request says about whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// Nothing: there is no name, or it is the platform's.
-    Nobody,
-    /// It names a tenant that there is not, or one that is switched off: that is nobody's request, and not the platform's.
-    Unknown,
-    /// An active tenant.
-    Tenant(TenantId),
 }
 
 /// The list of origins that may call; cheap to clone.

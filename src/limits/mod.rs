@@ -37,6 +37,9 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 /// Invitations a day to one e-mail address, whoever sends them.
 const INVITATIONS_TO_ONE: u32 = 5;
 
+/// Support requests an hour by one account.
+const SUPPORT_REQUESTS: u32 = 20;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -70,6 +73,8 @@ pub struct Policies {
     pub invitation: Policy,
     /// See [`Self::invitation`].
     pub invitation_address: Policy,
+    /// Support requests, per account of the platform: each writes to the people of a tenant.
+    pub support_request: Policy,
     /// Bookings by the public, per address; and changes of one booking by its guest, per booking.
     pub public_bookings: Policy,
     /// Reads of what is free by the public, per address; of this process.
@@ -91,6 +96,7 @@ impl Policies {
             signup_domain: policy("signup_domain", settings.signup_domain_limit_per_day, MAX_WINDOW),
             invitation: policy("invitation", settings.invitation_limit_per_hour, HOUR),
             invitation_address: policy("invitation_address", INVITATIONS_TO_ONE, MAX_WINDOW),
+            support_request: policy("support_request", SUPPORT_REQUESTS, HOUR),
             public_bookings: policy("public_bookings", settings.public_bookings_limit_per_hour, HOUR),
             public_availability: policy(
                 "public_availability",

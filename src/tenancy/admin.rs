@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    ApiKeyId, Currency, DomainError, Name, Slug, TenantId,
-    api_key::{ApiKeyCommand, HourlyLimit},
+    ApiKeyId, Currency, Decider as _, DomainError, Name, Slug, TenantId,
+    api_key::{ApiKey, ApiKeyCommand, ApiKeyContext, HourlyLimit},
     envelope::Metadata,
     permission::{Permissions, Tier},
     registry::Registered,
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{Access, TenancyError, TenantDirectory, TenantInfo, TenantTx, provision};
 use crate::{
     auth::api_key,
+    clock,
     eventstore::{Attached, Command, EventStore, StoreError, Unit},
     random,
 };
@@ -172,6 +173,18 @@ impl TenantAdmin {
         let made = api_key::generate().map_err(no_randomness)?;
         let salt = random::bytes::<16>().map_err(no_randomness)?;
         let hash = api_key::hash(self.store.keys(), &salt, made.key.expose_secret());
+        let command = ApiKeyCommand::Issue {
+            name: new.name,
+            prefix: made.lookup.clone(),
+            permissions: new.permissions,
+            held: new.held,
+            tier: new.tier,
+            hourly: new.hourly,
+            expires_at: new.expires_at,
+            by_operator: new.by_operator,
+        };
+        // Decided again where it counts: this only keeps the names of keys that are refused out of the platform's table.
+        ApiKey::default().decide(&command, &ApiKeyContext { now: clock::now(), id }).map_err(refused)?;
         let mut tx = TenantTx::begin(self.store.database().app(), &Schema::platform(), Access::Write).await?;
         sqlx::query("INSERT INTO daybook_platform.api_key_prefixes (prefix, tenant_id) VALUES ($1, $2)")
             .bind(&made.lookup)
@@ -180,16 +193,6 @@ impl TenantAdmin {
             .await
             .map_err(TenancyError::db("write where an API key leads"))?;
         tx.commit().await?;
-        let command = ApiKeyCommand::Issue {
-            name: new.name,
-            prefix: made.lookup,
-            permissions: new.permissions,
-            held: new.held,
-            tier: new.tier,
-            hourly: new.hourly,
-            expires_at: new.expires_at,
-            by_operator: new.by_operator,
-        };
         let unit =
             Unit::of(Command::create(id, command), metadata).attach(Attached::ApiKey { id, salt, hash });
         Ok((unit, IssuedKey { id, key: made.key }))

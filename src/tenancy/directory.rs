@@ -68,6 +68,21 @@ impl TenantDirectory {
         self.query("WHERE $1::text IS NULL", None).await
     }
 
+    /// The tenants that are switched on; asked for often, so nothing else about them.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn active(&self) -> Result<Vec<TenantId>, TenancyError> {
+        let mut tx = TenantTx::begin(self.database.app(), &Schema::platform(), Access::Read).await?;
+        let ids: Vec<uuid::Uuid> =
+            sqlx::query_scalar("SELECT id FROM daybook_platform.tenants WHERE active ORDER BY slug")
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(TenancyError::db("read the active tenants"))?;
+        tx.release();
+        Ok(ids.into_iter().map(TenantId).collect())
+    }
+
     async fn query(
         &self,
         filter: &'static str,

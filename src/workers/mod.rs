@@ -13,6 +13,7 @@ pub mod rate_limit_pruning;
 pub mod support_overview;
 
 use std::{
+    collections::HashSet,
     future::Future,
     time::{Duration, Instant},
 };
@@ -125,8 +126,7 @@ impl Workers {
 
 /// The schemas of the tenants that may be worked for.
 async fn active(directory: &TenantDirectory) -> Result<Vec<Schema>, TenancyError> {
-    let tenants = directory.list().await?;
-    Ok(tenants.into_iter().filter(|tenant| tenant.active).map(|tenant| Schema::tenant(tenant.id)).collect())
+    Ok(directory.active().await?.into_iter().map(Schema::tenant).collect())
 }
 
 /// How old the list of active tenants may be when something is done for one: no job of a tenant runs a second after it
@@ -157,7 +157,8 @@ async fn rounds<F>(
         if schemas.is_empty() && wait(every, stop).await {
             return;
         }
-        let (mut read, mut still) = (Instant::now(), schemas.clone());
+        let mut read = Instant::now();
+        let mut still: HashSet<Schema> = schemas.iter().cloned().collect();
         for schema in schemas {
             if wait(step, stop).await {
                 return;
@@ -165,7 +166,7 @@ async fn rounds<F>(
             if read.elapsed() >= FRESH {
                 read = Instant::now();
                 // Nobody is worked for while it is not known who is switched off.
-                still = active(directory).await.unwrap_or_default();
+                still = active(directory).await.unwrap_or_default().into_iter().collect();
             }
             if !still.contains(&schema) {
                 continue;

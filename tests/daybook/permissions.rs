@@ -253,6 +253,14 @@ async fn an_api_key_is_shown_once_scoped_and_revoked() {
         let body = json!({"name": "Site", "permissions": [wrong]});
         app.post_as(&ada.token, "/api-keys", &body).await.expect_problem(422, "validation_failed");
     }
+    let prefixes: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM daybook_platform.api_key_prefixes WHERE tenant_id = $1")
+            .bind(tenant.id.0)
+            .fetch_one(app.store.database().owner())
+            .await
+            .unwrap();
+    // The test's own, and the one that was made: what is refused leaves nothing.
+    assert_eq!(prefixes, 2);
     let many = json!({"name": "Site", "permissions": ["bookings:read:tenant"], "calls_per_hour": 1_001});
     app.post_as(&ada.token, "/api-keys", &many).await.expect_problem(403, "plan_limit");
     app.with_token(&ada.token, Method::DELETE, &format!("/api-keys/{}", id(&made)), None).await.expect(204);

@@ -458,3 +458,24 @@ async fn a_tenant_that_is_off_is_asked_nothing_and_answers_nothing() {
     app.with_token(&owner.token, Method::GET, &path, None).await.expect_problem(401, "unauthenticated");
     app.shut_down().await;
 }
+
+#[tokio::test]
+async fn an_account_asks_only_so_often() {
+    let (app, _tenant, _owner, sue) = start().await;
+    let other = platform(&app, "sam@platform.example", Tier::PlatformSupport).await;
+    // Whatever becomes of it: what is refused counts as well.
+    for _ in 0..20 {
+        app.post_as(
+            &sue.token,
+            "/support/requests",
+            &json!({"tenant": "camp", "reason": "x", "minutes": 31}),
+        )
+        .await
+        .expect(422);
+    }
+    let refused = app.post_as(&sue.token, "/support/requests", &asking("camp")).await;
+    let refused = refused.expect_problem(429, "rate_limited");
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"support_request\";q=20;w=3600"));
+    ask(&app, &other, "camp").await;
+    app.shut_down().await;
+}

@@ -23,14 +23,13 @@ use super::chrono;
 use crate::{
     app::AppState,
     auth::{
-        authorize,
         link::{self, Purpose},
+        named::named_tenant,
     },
     eventstore::{Attached, Command, Unit},
     http::{
         client_address::ClientAddress,
         context::Anonymous,
-        cors::Named,
         json::Json,
         letters,
         problem::{Problem, ProblemBody, Result},
@@ -119,11 +118,7 @@ async fn ask(
     let limits = state.limits();
     let allowance = limits.check(&limits.policies().reset, &address.limit_key().to_string()).await?;
     let email = Email::new(&email, "/email")?;
-    let (tenant, nobody) = match authorize::named_tenant(state, headers).await? {
-        Named::Nobody => (None, false),
-        Named::Unknown => (None, true),
-        Named::Tenant(tenant) => (Some(tenant), false),
-    };
+    let (tenant, known) = named_tenant(state, headers).await?.accounts();
     let event = SecurityEvent::new(SecurityEventKind::PasswordResetRequested)
         .ip(address.0)
         .request_id(client.request_id());
@@ -131,7 +126,7 @@ async fn ask(
         Some(tenant) => event.tenant(tenant),
         None => event,
     });
-    if !nobody {
+    if known {
         let state = state.clone();
         tokio::spawn(async move {
             if let Err(problem) = send(&state, tenant, email, by, client).await {

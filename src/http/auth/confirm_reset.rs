@@ -17,15 +17,14 @@ use super::ask_reset::{self, ResetLink};
 use crate::{
     app::AppState,
     auth::{
-        authorize,
         link::{self, Purpose},
+        named::named_tenant,
         password_policy,
     },
     eventstore::{Attached, Command, StoreError, Unit},
     http::{
         client_address::ClientAddress,
         context::Anonymous,
-        cors::Named,
         json::Json,
         letters,
         problem::{Problem, ProblemBody, Result},
@@ -124,13 +123,9 @@ pub async fn confirm_code(
     limits.check(&limits.policies().login, &address.limit_key().to_string()).await?;
     let email = Email::new(&value.email, "/email")?;
     password_policy::check(value.new_password.expose_secret(), &[email.as_str()], "/new_password")?;
-    let (tenant, nobody) = match authorize::named_tenant(&state, &headers).await? {
-        Named::Nobody => (None, false),
-        Named::Unknown => (None, true),
-        Named::Tenant(tenant) => (Some(tenant), false),
-    };
+    let (tenant, known) = named_tenant(&state, &headers).await?.accounts();
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
-    let account = if nobody { None } else { ask_reset::find(&state, &schema, &email).await? };
+    let account = if known { ask_reset::find(&state, &schema, &email).await? } else { None };
     let user = account.map(|(user, _)| user);
     // An account that does not exist is asked for all the same, and its code compared.
     let attempt = attempt(&state, &schema, user.unwrap_or_else(|| UserId(Uuid::now_v7()))).await?;

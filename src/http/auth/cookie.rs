@@ -6,10 +6,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     app::AppState,
-    auth::{authorize, refresh_token::Shown},
+    auth::{
+        named::{Named, named_tenant},
+        refresh_token::Shown,
+    },
     http::{
         context::Anonymous,
-        cors::Named,
         problem::{Code, Problem, Result},
     },
     security_log::{SecurityEvent, SecurityEventKind},
@@ -103,7 +105,7 @@ async fn allowed(state: &AppState, headers: &HeaderMap) -> Result<()> {
 /// # Errors
 /// `tenant_mismatch`; `unavailable` when the database is away.
 pub async fn of_this_tenant(state: &AppState, headers: &HeaderMap, shown: &Shown) -> Result<()> {
-    match authorize::named_tenant(state, headers).await? {
+    match named_tenant(state, headers).await? {
         Named::Nobody => Ok(()),
         Named::Tenant(named) if Some(named) == shown.tenant => Ok(()),
         Named::Tenant(_) | Named::Unknown => {

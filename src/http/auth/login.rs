@@ -23,12 +23,11 @@ use uuid::Uuid;
 use super::{Granted, TokenBody, answer, chrono};
 use crate::{
     app::AppState,
-    auth::{authorize, lockout::Attempt, refresh_token},
+    auth::{lockout::Attempt, named::named_tenant, refresh_token},
     eventstore::{Attached, Command, NewRefreshToken, Unit},
     http::{
         client_address::ClientAddress,
         context::Anonymous,
-        cors::Named,
         json::Json,
         problem::{Code, Problem, ProblemBody, Result},
     },
@@ -82,14 +81,10 @@ pub async fn login(
     let allowance = limits.check(&limits.policies().login, &address.limit_key().to_string()).await?;
     let began = Instant::now();
     // An unknown tenant has no accounts, and takes as long as a known one.
-    let (tenant, nobody) = match authorize::named_tenant(&state, &headers).await? {
-        Named::Nobody => (None, false),
-        Named::Unknown => (None, true),
-        Named::Tenant(tenant) => (Some(tenant), false),
-    };
+    let (tenant, known) = named_tenant(&state, &headers).await?.accounts();
     let from = address.limit_key().to_string();
     let email = email_key(&value.email);
-    let account = if nobody || email.len() > MAX_EMAIL || email.contains(char::is_control) {
+    let account = if !known || email.len() > MAX_EMAIL || email.contains(char::is_control) {
         None
     } else {
         find(&state, tenant, &email, &from).await?

@@ -14,13 +14,13 @@ use crate::{
     app::AppState,
     auth::{
         Principal,
-        authorize::{Authorized, named_tenant},
+        authorize::Authorized,
+        named::{Named, named_tenant},
     },
     eventstore::{Command, Unit},
     http::{
         client_address::ClientAddress,
         context::{Anonymous, checked_reason},
-        cors::Named,
         etag::IfMatch,
         idempotency::ScopedKey,
         position::{self, MinPosition},

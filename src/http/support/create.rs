@@ -64,6 +64,8 @@ pub async fn create(
     let RequestSupport { tenant: slug, reason, minutes } = value;
     // Of a key the gate lets nobody of the platform's in.
     let (requested_by, _) = context.principal.session().ok_or_else(Problem::not_found)?;
+    let limits = state.limits();
+    limits.check(&limits.policies().support_request, &requested_by.to_string()).await?;
     let why = Reason::new(&reason, "/reason")?;
     let tenant = match state.tenant_of_slug(&slug).await? {
         Some(tenant) if state.auth().active_tenant(tenant).await?.is_some() => tenant,
