@@ -32,6 +32,7 @@ use crate::{
         sealer::KeySealer,
         transport::{Transport, TransportError},
     },
+    masquerade_log::MasqueradeLog,
     security_log::SecurityLog,
     tenancy::{TenantDirectory, admin::TenantAdmin},
     workers::mailer::{MailWorker, Mailer, MailerSettings},
@@ -60,6 +61,7 @@ struct Inner {
     txt_lookup: TxtLookup,
     dns_records: DnsRecords,
     security_log: SecurityLog,
+    masquerade_log: MasqueradeLog,
     access_log: AccessLog,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
@@ -96,6 +98,7 @@ impl AppState {
                 settings: settings.clone(),
                 metrics: metrics(),
                 security_log: SecurityLog::new(&settings.data_dir),
+                masquerade_log: MasqueradeLog::new(&settings.data_dir),
                 openapi: OnceLock::new(),
                 slugs: Mutex::default(),
                 readiness: tokio::sync::Mutex::default(),
@@ -194,6 +197,11 @@ impl AppState {
     /// The log of what concerns security.
     pub fn security_log(&self) -> &SecurityLog {
         &self.inner.security_log
+    }
+
+    /// The log of who acted as whom.
+    pub fn masquerade_log(&self) -> &MasqueradeLog {
+        &self.inner.masquerade_log
     }
 
     /// The log of calls made with API keys.

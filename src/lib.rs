@@ -15,6 +15,7 @@ pub mod import;
 pub mod keys;
 pub mod limits;
 pub mod mail;
+pub mod masquerade_log;
 pub mod random;
 pub mod rotating_log;
 pub mod security_log;

@@ -75,6 +75,18 @@ pub enum SecurityEventKind {
     SupportDenied,
     /// A support request was taken back, or its window closed.
     SupportRevoked,
+    /// One of the platform's people began a support session.
+    SupportSessionStarted,
+    /// They would have, and were refused.
+    SupportSessionRefused,
+    /// A support session was ended by somebody.
+    SupportSessionEnded,
+    /// Somebody began to act as somebody else.
+    HijackStarted,
+    /// They would have, and were refused.
+    HijackRefused,
+    /// Somebody acts as somebody else no more.
+    HijackEnded,
     /// A support request was to be approved by whoever made it, or by nobody who may.
     SupportApprovalRefused,
 }
@@ -216,7 +228,7 @@ impl SecurityLog {
         let kind = match problem.code() {
             Code::RateLimited => SecurityEventKind::RateLimited,
             Code::TenantMismatch => SecurityEventKind::TenantMismatch,
-            Code::Forbidden => SecurityEventKind::PermissionDenied,
+            Code::Forbidden | Code::SupportReadOnly => SecurityEventKind::PermissionDenied,
             _ => return,
         };
         if self.refusals.check_key(&(kind, client.limit_key())).is_err() {
@@ -272,6 +284,12 @@ impl SecurityEventKind {
             Self::SupportApproved => "support_approved",
             Self::SupportDenied => "support_denied",
             Self::SupportRevoked => "support_revoked",
+            Self::SupportSessionStarted => "support_session_started",
+            Self::SupportSessionRefused => "support_session_refused",
+            Self::SupportSessionEnded => "support_session_ended",
+            Self::HijackStarted => "hijack_started",
+            Self::HijackRefused => "hijack_refused",
+            Self::HijackEnded => "hijack_ended",
             Self::SupportApprovalRefused => "support_approval_refused",
         }
     }

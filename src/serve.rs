@@ -146,6 +146,7 @@ pub async fn serve_with(
     connections.shutdown().await;
     state.store().shutdown().await;
     state.security_log().flush().await;
+    state.masquerade_log().flush().await;
     stop.cancel();
     access_log.await.map_err(io::Error::other)?;
     Ok(())

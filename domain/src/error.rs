@@ -71,6 +71,12 @@ pub enum DomainError {
         /// A sentence for people; shown to those who manage permissions.
         detail: String,
     },
+    /// A redacted support session changes nothing (403 `support_read_only`).
+    #[error("a redacted support session is read only")]
+    ReadOnly,
+    /// The support session or hijack it was asked in is over (401 `unauthenticated`).
+    #[error("the session is over")]
+    SessionOver,
     /// Nobody would be left to manage the tenant, or the platform (409 `last_admin`).
     #[error("the last active owner stays")]
     LastAdmin,

@@ -58,6 +58,10 @@ id! {
     LeadId,
     /// A support request: one of the platform's people asks to look into a tenant.
     SupportRequestId,
+    /// A support session: one of the platform's people looks into a tenant.
+    SupportSessionId,
+    /// A hijack: somebody acts as somebody else for a while.
+    HijackId,
     /// The person (or tenant) whose key seals a personal value.
     SubjectId,
     /// A person with an account, of a tenant or of the platform.

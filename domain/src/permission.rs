@@ -141,6 +141,34 @@ impl Resource {
         matches!(self, Self::Resources | Self::Bookings | Self::Calendar)
     }
 
+    /// Whether to change it would let somebody in, or let them do more: accounts, roles, keys, grants, approvals, and what
+    /// sessions and letters are bound to. It is not changed in a support session or a hijack.
+    pub fn lets_in(self) -> bool {
+        match self {
+            Self::Users
+            | Self::Roles
+            | Self::ApiKeys
+            | Self::PermissionGrants
+            | Self::Domains
+            | Self::Secrets
+            | Self::Support
+            | Self::Tenants
+            | Self::PlatformUsers => true,
+            Self::Resources
+            | Self::Offerings
+            | Self::Schedules
+            | Self::Customers
+            | Self::Bookings
+            | Self::Leads
+            | Self::Availability
+            | Self::Calendar
+            | Self::Reports
+            | Self::Audit
+            | Self::Settings
+            | Self::Plans => false,
+        }
+    }
+
     /// Whether some of it can be somebody's own.
     pub fn can_be_own(self) -> bool {
         matches!(self, Self::Customers | Self::Bookings | Self::PermissionGrants)

@@ -10,6 +10,7 @@ use crate::{
     api_key::{ApiKey, ApiKeyCommand, ApiKeyEvent},
     booking::{Booking, BookingCommand, BookingEvent},
     customer::{Customer, CustomerCommand, CustomerEvent},
+    hijack::{Hijack, HijackCommand, HijackEvent},
     lead::{Lead, LeadCommand, LeadEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
     permission_grant::{PermissionGrant, PermissionGrantCommand, PermissionGrantEvent},
@@ -18,6 +19,7 @@ use crate::{
     schedule::{Schedule, ScheduleCommand, ScheduleEvent},
     settings::{Settings, SettingsCommand, SettingsEvent},
     support_request::{SupportRequest, SupportRequestCommand, SupportRequestEvent},
+    support_session::{SupportSession, SupportSessionCommand, SupportSessionEvent},
     tenant::{Tenant, TenantCommand, TenantEvent},
     upcast::{UpcastError, upcast},
     user::{User, UserCommand, UserEvent},
@@ -220,6 +222,10 @@ registry! {
     PermissionGrant: PermissionGrant, PermissionGrantCommand, PermissionGrantEvent;
     /// A support request: one of the platform's people asks to look into the tenant.
     SupportRequest: SupportRequest, SupportRequestCommand, SupportRequestEvent;
+    /// A support session: one of the platform's people looks into the tenant.
+    SupportSession: SupportSession, SupportSessionCommand, SupportSessionEvent;
+    /// A hijack: somebody acts as somebody else for a while.
+    Hijack: Hijack, HijackCommand, HijackEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -244,7 +250,9 @@ impl AnyState {
             | Self::Settings(_)
             | Self::Lead(_)
             | Self::PermissionGrant(_)
-            | Self::SupportRequest(_) => Vec::new(),
+            | Self::SupportRequest(_)
+            | Self::SupportSession(_)
+            | Self::Hijack(_) => Vec::new(),
         }
     }
 }

@@ -153,7 +153,9 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::Settings(_)
         | AnyEvent::Lead(_)
         | AnyEvent::PermissionGrant(_)
-        | AnyEvent::SupportRequest(_) => None,
+        | AnyEvent::SupportRequest(_)
+        | AnyEvent::SupportSession(_)
+        | AnyEvent::Hijack(_) => None,
     }
 }
 

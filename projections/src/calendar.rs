@@ -108,7 +108,9 @@ impl Projection for Calendar {
             | AnyEvent::Settings(_)
             | AnyEvent::Lead(_)
             | AnyEvent::PermissionGrant(_)
-            | AnyEvent::SupportRequest(_) => false,
+            | AnyEvent::SupportRequest(_)
+            | AnyEvent::SupportSession(_)
+            | AnyEvent::Hijack(_) => false,
         }
     }
 
@@ -134,7 +136,9 @@ impl Projection for Calendar {
                 | AnyEvent::Settings(_)
                 | AnyEvent::Lead(_)
                 | AnyEvent::PermissionGrant(_)
-                | AnyEvent::SupportRequest(_) => {}
+                | AnyEvent::SupportRequest(_)
+                | AnyEvent::SupportSession(_)
+                | AnyEvent::Hijack(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;

@@ -4,16 +4,17 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    api_key::ApiKey, booking::Booking, customer::Customer, lead::Lead, offering::Offering,
+    api_key::ApiKey, booking::Booking, customer::Customer, hijack::Hijack, lead::Lead, offering::Offering,
     permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
-    schedule::Schedule, settings::Settings, support_request::SupportRequest, tenant::Tenant, user::User,
+    schedule::Schedule, settings::Settings, support_request::SupportRequest, support_session::SupportSession,
+    tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, bookings, customers, domains, leads, offerings, permission_grants, resources,
-    roles, schedules, settings, support_requests, tenants, users,
+    Combined, Schema, api_keys, bookings, customers, domains, hijacks, leads, offerings, permission_grants,
+    resources, roles, schedules, settings, support_requests, support_sessions, tenants, users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -31,10 +32,12 @@ pub const TENANT_TABLES: &[&str] = &[
     "leads",
     "permission_grants",
     "support_requests",
+    "support_sessions",
+    "hijacks",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
-    &["tenants", "domain_claims", "tenant_domains", "users", "user_sessions"];
+    &["tenants", "domain_claims", "tenant_domains", "users", "user_sessions", "hijacks"];
 
 /// An aggregate as a batch left it.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +134,8 @@ struct ByType<'a> {
     leads: Vec<Row<'a, Lead>>,
     permission_grants: Vec<Row<'a, PermissionGrant>>,
     support_requests: Vec<Row<'a, SupportRequest>>,
+    support_sessions: Vec<Row<'a, SupportSession>>,
+    hijacks: Vec<Row<'a, Hijack>>,
 }
 
 impl<'a> ByType<'a> {
@@ -161,6 +166,8 @@ impl<'a> ByType<'a> {
             AnyState::Lead(state) => self.leads.push(row!(state)),
             AnyState::PermissionGrant(state) => self.permission_grants.push(row!(state)),
             AnyState::SupportRequest(state) => self.support_requests.push(row!(state)),
+            AnyState::SupportSession(state) => self.support_sessions.push(row!(state)),
+            AnyState::Hijack(state) => self.hijacks.push(row!(state)),
         }
     }
 }
@@ -211,6 +218,12 @@ async fn write<'a>(
     }
     if !rows.support_requests.is_empty() {
         support_requests::write(connection, schema, &rows.support_requests).await?;
+    }
+    if !rows.support_sessions.is_empty() {
+        support_sessions::write(connection, schema, &rows.support_sessions).await?;
+    }
+    if !rows.hijacks.is_empty() {
+        hijacks::write(connection, schema, &rows.hijacks).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

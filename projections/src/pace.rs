@@ -135,7 +135,9 @@ impl Projection for Pace {
             | AnyEvent::Settings(_)
             | AnyEvent::Lead(_)
             | AnyEvent::PermissionGrant(_)
-            | AnyEvent::SupportRequest(_) => false,
+            | AnyEvent::SupportRequest(_)
+            | AnyEvent::SupportSession(_)
+            | AnyEvent::Hijack(_) => false,
         }
     }
 
@@ -160,7 +162,9 @@ impl Projection for Pace {
                 | AnyEvent::Settings(_)
                 | AnyEvent::Lead(_)
                 | AnyEvent::PermissionGrant(_)
-                | AnyEvent::SupportRequest(_) => None,
+                | AnyEvent::SupportRequest(_)
+                | AnyEvent::SupportSession(_)
+                | AnyEvent::Hijack(_) => None,
             })
             .collect();
         let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();

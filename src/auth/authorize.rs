@@ -10,20 +10,24 @@ use axum::{
 use daybook_domain::{
     GrantId,
     permission::{Permission, Scope, Tier},
+    support_session::SupportMode,
 };
-use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 
 use super::{
     api_key,
     named::{self, Named},
     principal::{Credential, Principal},
     routes::{self, Requirement},
+    sightings::{self, Asked},
 };
 use crate::{
     access_log::KeyCaller,
     app::AppState,
     http::{
+        context,
         headers::X_TENANT_SLUG,
+        hijack,
         problem::{Code, Problem, Result},
     },
     limits::Allowance,
@@ -49,8 +53,12 @@ pub async fn authorize(State(state): State<AppState>, request: Request, next: Ne
         Ok(None) => next.run(Request::from_parts(parts, body)).await,
         Ok(Some((authorized, allowance))) => {
             let caller = authorized.principal.clone();
+            let asked = asked(&caller, &parts);
             parts.extensions.insert(authorized);
             let mut response = next.run(Request::from_parts(parts, body)).await;
+            if let Some(asked) = asked {
+                response = sightings::record(&state, &caller, asked, response).await;
+            }
             response.extensions_mut().insert(KnownCaller(caller));
             if let Some(allowance) = allowance {
                 allowance.add_to(response.headers_mut());
@@ -60,11 +68,22 @@ pub async fn authorize(State(state): State<AppState>, request: Request, next: Ne
         Err(Refusal { problem, caller }) => {
             let mut response = problem.into_response();
             if let Some(caller) = caller {
+                if let Some(asked) = asked(&caller, &parts) {
+                    response = sightings::record(&state, &caller, asked, response).await;
+                }
                 response.extensions_mut().insert(KnownCaller(caller));
             }
             response
         }
     }
+}
+
+/// What is written down of a request in a support session or a hijack; `None` in any other.
+fn asked(caller: &Principal, parts: &Parts) -> Option<Asked> {
+    caller.within()?;
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+    let metadata = caller.metadata(context::client(parts));
+    Some(Asked { method: parts.method.clone(), route, metadata })
 }
 
 /// Whose request was answered, in the answer's extensions: a refusal is written down with who was refused.
@@ -112,6 +131,7 @@ async fn check(state: &AppState, parts: &Parts) -> Result<Option<(Authorized, Op
         None => of_caller(problem),
     };
     tenant_agrees(state, &principal, &parts.headers).await.map_err(marked)?;
+    may_in_masquerade(&principal, parts, path, requirement).map_err(marked)?;
     let scope = allowed(&principal, requirement).map_err(marked)?;
     let grant = match requirement.of_side(principal.tenant.is_some()) {
         Requirement::Tenant(resource, action, _) => principal.grant_behind(resource, action, scope),
@@ -141,7 +161,41 @@ async fn count(state: &AppState, principal: &Principal, parts: &Parts) -> Result
 /// `unauthenticated` without a valid one.
 pub async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<Arc<Principal>> {
     let token = bearer(headers)?;
-    state.auth().resolve(token).await?.ok_or_else(|| unauthenticated(HeaderValue::from_static(INVALID)))
+    if let Some(principal) = state.auth().resolve(token).await? {
+        return Ok(principal);
+    }
+    hijack::settle(state, token).await;
+    Err(unauthenticated(HeaderValue::from_static(INVALID)))
+}
+
+/// What whoever is in a support session or a hijack must not do, whatever they are, or whoever they act as: what would
+/// let them in again, or others. In a redacted session nothing is changed at all.
+///
+/// # Errors
+/// `support_read_only` or `forbidden`.
+fn may_in_masquerade(
+    principal: &Principal,
+    parts: &Parts,
+    path: &str,
+    requirement: Requirement,
+) -> Result<()> {
+    if principal.within().is_none() || matches!(parts.method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    // Leaving is open to everybody; and an attempt to go on to another account is refused, and written down, where it is
+    // decided.
+    if routes::LEAVES.contains(&(parts.method.as_str(), path)) {
+        return Ok(());
+    }
+    if matches!(principal.credential, Credential::Support { mode: SupportMode::Redacted, .. }) {
+        return Err(Problem::read_only());
+    }
+    let lets_in = match requirement.of_side(principal.tenant.is_some()) {
+        Requirement::SignedIn => true,
+        Requirement::Tenant(resource, ..) | Requirement::Platform(resource, _) => resource.lets_in(),
+        Requirement::Public | Requirement::Either { .. } => false,
+    };
+    if lets_in { Err(Problem::not_in_masquerade()) } else { Ok(()) }
 }
 
 /// A slug or an origin that names another tenant than the credential's is a contradiction, not a choice.
@@ -169,10 +223,11 @@ fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
     match requirement {
         either @ Requirement::Either { .. } => allowed(principal, either.of_side(principal.tenant.is_some())),
         Requirement::Public => Ok(Scope::Own),
-        Requirement::SignedIn if principal.session().is_some() => Ok(Scope::Own),
-        Requirement::SignedIn => {
-            Err(Problem::new(Code::Forbidden, "This is for people; an API key has no account of its own."))
+        // In a support session one has no account, which is for the handler to say.
+        Requirement::SignedIn if principal.account().is_some() || principal.within().is_some() => {
+            Ok(Scope::Own)
         }
+        Requirement::SignedIn => Err(Problem::no_account()),
         Requirement::Tenant(resource, action, least) => {
             if principal.tenant.is_none() {
                 return Err(Problem::new(
@@ -270,6 +325,8 @@ mod tests {
             assigned: Vec::new(),
             calls_per_hour: None,
             expires_at: None,
+            ends: None,
+            masked: false,
         }
     }
 

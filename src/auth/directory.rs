@@ -21,7 +21,8 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::{
-    access_token, api_key, grants,
+    access_token::{self, Use},
+    api_key, grants,
     principal::{Credential, Principal},
 };
 use crate::{
@@ -53,19 +54,23 @@ pub struct ActiveTenant {
     pub api_calls_per_hour: u32,
     /// For how many days its history is kept.
     pub audit_history_days: u32,
+    /// Whether it is a temporary one, which holds nobody's data.
+    pub temporary: bool,
 }
 
 /// Resolves credentials. Cheap to clone.
 #[derive(Clone)]
 pub struct AuthDirectory {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    database: Database,
-    keys: Arc<Keys>,
+pub(super) struct Inner {
+    pub(super) database: Database,
+    pub(super) keys: Arc<Keys>,
     tenants: Cache<TenantId, Option<Arc<ActiveTenant>>>,
     sessions: Cache<SessionId, Option<Arc<Principal>>>,
+    /// Of support sessions and hijacks, by their ids.
+    pub(super) masquerades: Cache<Uuid, Option<Arc<Principal>>>,
     api_keys: Cache<[u8; 32], Option<Arc<Principal>>>,
     noted: Mutex<HashMap<ApiKeyId, Instant>>,
 }
@@ -79,6 +84,7 @@ impl AuthDirectory {
                 keys,
                 tenants: Cache::default(),
                 sessions: Cache::default(),
+                masquerades: Cache::default(),
                 api_keys: Cache::default(),
                 noted: Mutex::default(),
             }),
@@ -104,8 +110,8 @@ impl AuthDirectory {
         }
         let attempted = "look up a tenant and its plan";
         let mut tx = TenantTx::begin(self.inner.database.app(), &Schema::platform(), Access::Read).await?;
-        let row: Option<(String, String, String, i32, i32, i32)> = sqlx::query_as(
-            "SELECT t.slug, t.name, t.plan, p.sessions_per_user, p.api_calls_per_hour, p.audit_history_days
+        let row: Option<(String, String, String, i32, i32, i32, bool)> = sqlx::query_as(
+            "SELECT t.slug, t.name, t.plan, p.sessions_per_user, p.api_calls_per_hour, p.audit_history_days, t.temporary
              FROM daybook_platform.tenants t JOIN daybook_platform.plans p ON p.id = t.plan
              WHERE t.id = $1 AND t.active",
         )
@@ -115,7 +121,7 @@ impl AuthDirectory {
         .map_err(TenancyError::db(attempted))?;
         tx.release();
         let count = |number: i32| u32::try_from(number).unwrap_or(0);
-        let found = row.map(|(slug, name, plan, sessions, calls, days)| {
+        let found = row.map(|(slug, name, plan, sessions, calls, days, temporary)| {
             let (sessions_per_user, api_calls_per_hour) = (count(sessions), count(calls));
             Arc::new(ActiveTenant {
                 id,
@@ -125,6 +131,7 @@ impl AuthDirectory {
                 sessions_per_user,
                 api_calls_per_hour,
                 audit_history_days: count(days),
+                temporary,
             })
         });
         self.inner.tenants.put(id, asked, found.clone());
@@ -140,6 +147,19 @@ impl AuthDirectory {
         {
             return Ok(None);
         }
+        match claims.usage {
+            Use::Session => self.signed_in(tenant, user, session).await,
+            Use::Support | Use::Hijack => self.masquerade(&claims).await,
+        }
+    }
+
+    /// An active user in a session that lives; a second old at most.
+    pub(super) async fn signed_in(
+        &self,
+        tenant: Option<TenantId>,
+        user: UserId,
+        session: SessionId,
+    ) -> Result<Option<Arc<Principal>>, TenancyError> {
         let asked = Instant::now();
         let found = match self.inner.sessions.get(&session, asked) {
             Some(known) => known,
@@ -216,6 +236,8 @@ impl AuthDirectory {
                 assigned: assigned.into_iter().map(ResourceId).collect(),
                 calls_per_hour: None,
                 expires_at: None,
+                ends: None,
+                masked: false,
             })
         };
         let mut principal = read().map_err(TenancyError::db(attempted))?;
@@ -299,6 +321,8 @@ impl AuthDirectory {
                 Some(calls) => u32::try_from(calls).ok().map(|own| own.min(active.api_calls_per_hour)),
             },
             expires_at,
+            ends: None,
+            masked: false,
         }))
     }
 
@@ -347,7 +371,7 @@ fn now() -> DateTime<Utc> {
     crate::clock::now()
 }
 
-struct Cache<K, V>(Mutex<HashMap<K, (Instant, V)>>);
+pub(super) struct Cache<K, V>(Mutex<HashMap<K, (Instant, V)>>);
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
@@ -356,13 +380,13 @@ impl<K, V> Default for Cache<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Cache<K, V> {
-    fn get(&self, key: &K, now: Instant) -> Option<V> {
+    pub(super) fn get(&self, key: &K, now: Instant) -> Option<V> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.get(key).filter(|(at, _)| now.duration_since(*at) < FRESH).map(|(_, value)| value.clone())
     }
 
     /// Keeps an answer under the time before its question: it is at least as new as that.
-    fn put(&self, key: K, asked: Instant, value: V) {
+    pub(super) fn put(&self, key: K, asked: Instant, value: V) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_ENTRIES {
             entries.clear();

@@ -7,6 +7,7 @@ pub mod directory;
 pub mod grants;
 pub mod link;
 pub mod lockout;
+pub mod masquerade;
 pub mod named;
 pub mod password;
 pub mod password_policy;
@@ -14,6 +15,7 @@ pub mod principal;
 pub mod refresh_token;
 pub mod routes;
 pub mod sealed;
+pub mod sightings;
 
 pub use directory::AuthDirectory;
 pub use principal::{Caller, Credential, Principal};

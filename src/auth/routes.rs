@@ -187,6 +187,18 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("POST", "/api/v1/support/requests/{id}/approve", tenant(Support, Update)),
     ("POST", "/api/v1/support/requests/{id}/deny", tenant(Support, Update)),
     ("POST", "/api/v1/support/requests/{id}/revoke", either(Support, Update, Create)),
+    ("GET", "/api/v1/support/sessions", either(Support, Read, Read)),
+    ("POST", "/api/v1/support/sessions", platform(Support, Create)),
+    ("GET", "/api/v1/support/sessions/{id}", either(Support, Read, Read)),
+    ("DELETE", "/api/v1/support/sessions/{id}", either(Support, Update, Create)),
+    ("GET", "/api/v1/support/counts", either(Support, Read, Read)),
+    // Who may act as whom is for the decision to say, which writes it down; here it is enough to be a person.
+    ("GET", "/api/v1/hijack", SignedIn),
+    ("POST", "/api/v1/hijack", SignedIn),
+    ("POST", "/api/v1/hijack/stop", SignedIn),
+    ("GET", "/api/v1/hijacks", either(Support, Read, Read)),
+    ("GET", "/api/v1/hijacks/{id}", either(Support, Read, Read)),
+    ("POST", "/api/v1/hijacks/{id}/stop", either(Support, Update, Create)),
     ("GET", "/api/v1/calendar", assigned(Calendar, Read)),
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
@@ -212,6 +224,14 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("POST", "/api/v1/public/bookings/{id}/cancel", Public),
     ("POST", "/api/v1/public/bookings/{id}/reschedule", Public),
     ("POST", "/api/v1/public/leads", Public),
+];
+
+/// What whoever is in a support session or a hijack may call although it changes something: to leave it. An attempt to
+/// act as somebody else from there is let through to where it is refused and written down.
+pub const LEAVES: &[(&str, &str)] = &[
+    ("DELETE", "/api/v1/support/sessions/{id}"),
+    ("POST", "/api/v1/hijack/stop"),
+    ("POST", "/api/v1/hijack"),
 ];
 
 /// What a route requires: by its path template and method; HEAD is answered as GET is.

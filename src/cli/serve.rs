@@ -41,6 +41,9 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
     let state = AppState::new(runtime.store.clone(), runtime.directory.clone(), &runtime.settings)?;
     let mail = state.mail_worker().context("set up how mail is sent")?;
     workers.start_mailer(mail, &stop);
+    let log = state.masquerade_log();
+    let settings = workers_settings(&runtime.settings);
+    workers.start_masquerade_sweep(&runtime.store, &runtime.directory, log, settings, &stop);
     ready(address);
     tracing::info!(%address, "serving");
     crate::serve::serve(listener, state, shutdown_signal()).await?;

@@ -477,7 +477,9 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::Settings(_)
             | AnyState::Lead(_)
             | AnyState::PermissionGrant(_)
-            | AnyState::SupportRequest(_) => {}
+            | AnyState::SupportRequest(_)
+            | AnyState::SupportSession(_)
+            | AnyState::Hijack(_) => {}
         }
     }
     if !capacities.is_empty() {

@@ -21,6 +21,7 @@ use super::{
     grants,
     idempotency::{StoredChange, StoredResponse},
     load::{Reader, Until},
+    masquerade,
 };
 use crate::tenancy::{Access, TenantTx};
 
@@ -276,6 +277,9 @@ impl<'w, 't> Work<'w, 't> {
     }
 
     async fn decide_command(&mut self, unit: &Unit, command: &Command) -> Result<Changed, StoreError> {
+        if let Some(within) = unit.within {
+            self.goes_on(within).await?;
+        }
         let aggregate_type = command.aggregate_type;
         let before = if command.fresh && !self.cache.states.contains(&command.id) {
             Entry { state: AnyState::new(aggregate_type), sequence: 0 }
@@ -293,10 +297,14 @@ impl<'w, 't> Work<'w, 't> {
         }
         let decided = super::decide::decide(self, &before.state, command, unit).await?;
         let had_grants = grants::can_have(&before.state);
+        let lets_in = masquerade::lets_in(&before.state);
         let after = self.record(command.id, before, decided, &unit.metadata, unit.occurred_at).await?;
         self.expire_lapsed(command.id, &after.state).await?;
         if had_grants && !grants::can_have(&after.state) {
             self.end_grants(UserId(command.id), &unit.metadata).await?;
+        }
+        if lets_in && !masquerade::lets_in(&after.state) {
+            self.end_masquerades(StreamRef { aggregate_type, id: command.id }, &unit.metadata).await?;
         }
         Ok(Changed { id: command.id, sequence: after.sequence, state: after.state })
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    ApiKeyId, BookingId, CustomerId, Decider, DomainError, GrantId, Interval, LeadId, OfferingId, ResourceId,
-    RoleId, ScheduleId, SupportRequestId, TenantId, UserId,
+    ApiKeyId, BookingId, CustomerId, Decider, DomainError, GrantId, HijackId, Interval, LeadId, OfferingId,
+    ResourceId, RoleId, ScheduleId, SupportRequestId, SupportSessionId, TenantId, UserId,
     api_key::ApiKeyContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
     customer::{Customer, CustomerContext},
@@ -24,7 +24,7 @@ use daybook_domain::{
 };
 use uuid::Uuid;
 
-use super::{Command, Intent, StoreError, Unit, append, batch::Work, grants};
+use super::{Command, Intent, StoreError, Unit, append, batch::Work, grants, masquerade};
 
 /// Buffers widen an occupancy by at most a week; a day more covers every zone.
 const MARGIN: Duration = Duration::days(9);
@@ -108,6 +108,15 @@ pub(super) async fn decide(
         (AnyCommand::SupportRequest(asked), AnyState::SupportRequest(request)) => {
             let context = support_request_context(work, SupportRequestId(command.id), asked).await?;
             run(request.as_ref(), asked, &context)
+        }
+        (AnyCommand::SupportSession(asked), AnyState::SupportSession(session)) => {
+            let context =
+                masquerade::session_context(work, SupportSessionId(command.id), session, asked).await?;
+            run(session.as_ref(), asked, &context)
+        }
+        (AnyCommand::Hijack(asked), AnyState::Hijack(hijack)) => {
+            let context = masquerade::hijack_context(work, HijackId(command.id), hijack, asked).await?;
+            run(hijack.as_ref(), asked, &context)
         }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),
@@ -221,7 +230,7 @@ async fn user_context(
 }
 
 /// What an account of the log is now, if it is active.
-async fn active_tier(work: &mut Work<'_, '_>, user: UserId) -> Result<Option<Tier>, StoreError> {
+pub(super) async fn active_tier(work: &mut Work<'_, '_>, user: UserId) -> Result<Option<Tier>, StoreError> {
     let user = work.state::<User>(user.0).await?;
     Ok(user.filter(|user| user.status == UserStatus::Active).map(|user| user.role.tier))
 }

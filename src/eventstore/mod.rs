@@ -15,6 +15,7 @@ pub mod idempotency;
 pub mod lane;
 pub mod leaf;
 pub mod load;
+mod masquerade;
 mod record;
 pub mod seal;
 
@@ -42,6 +43,7 @@ use crate::{
 
 pub use attached::{Attached, NewRefreshToken};
 pub use idempotency::IdempotencyKey;
+pub use masquerade::Within;
 
 /// What can go wrong between a command and its answer.
 #[derive(Debug, thiserror::Error)]
@@ -189,12 +191,21 @@ pub struct Unit {
     pub idempotency: Option<IdempotencyKey>,
     /// What is written beside the events, if there are any.
     pub attached: Vec<Attached>,
+    /// The support session or hijack it is asked in: refused when that is over at the time of the decision.
+    pub within: Option<Within>,
 }
 
 impl Unit {
     /// A unit of one command.
     pub fn of(command: Command, metadata: Metadata) -> Self {
-        Self { commands: vec![command], metadata, occurred_at: None, idempotency: None, attached: Vec::new() }
+        Self {
+            commands: vec![command],
+            metadata,
+            occurred_at: None,
+            idempotency: None,
+            attached: Vec::new(),
+            within: None,
+        }
     }
 
     /// With something that is written beside its events.

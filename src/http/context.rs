@@ -76,20 +76,18 @@ impl FromRequestParts<AppState> for CommandContext {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self> {
         let call = CallContext::from_request_parts(parts, state).await?;
-        let Anonymous(metadata) = Anonymous::from_request_parts(parts, state).await?;
-        let metadata = Metadata {
-            actor: call.caller.actor(),
-            role: Some(call.caller.principal.tier.as_str().to_owned()),
-            // What somebody does by a grant says so, for whoever asks how they could.
-            causation_id: parts
+        let mut metadata = call.caller.principal.metadata(client(parts));
+        // What somebody does by a grant says so, for whoever asks how they could.
+        if metadata.causation_id.is_none() {
+            metadata.causation_id = parts
                 .extensions
                 .get::<Authorized>()
                 .and_then(|authorized| authorized.grant)
-                .map(|grant| format!("{}:{grant}", PermissionGrant::TYPE)),
-            ..metadata
-        };
+                .map(|grant| format!("{}:{grant}", PermissionGrant::TYPE));
+        }
         let headers = &parts.headers;
-        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &call.caller.actor())?;
+        let key =
+            ScopedKey::parse(headers, &parts.method, parts.uri.path(), &call.caller.principal.caller())?;
         Ok(Self { call, if_match: IfMatch::parse(headers)?, metadata, key })
     }
 }
@@ -102,15 +100,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Anonymous {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        let headers = &parts.headers;
-        Ok(Self(Metadata {
-            ip: ClientAddress::of(&parts.extensions).0.map(|ip| ip.to_string()),
-            user_agent: user_agent(headers),
-            source: Some("api".into()),
-            request_id: parts.extensions.get::<RequestId>().map(|id| id.0),
-            correlation_id: trace_id(headers),
-            ..Metadata::default()
-        }))
+        Ok(Self(client(parts)))
+    }
+}
+
+/// Where a request is from, for the events it may lead to.
+pub(crate) fn client(parts: &Parts) -> Metadata {
+    Metadata {
+        ip: ClientAddress::of(&parts.extensions).0.map(|ip| ip.to_string()),
+        user_agent: user_agent(&parts.headers),
+        source: Some("api".into()),
+        request_id: parts.extensions.get::<RequestId>().map(|id| id.0),
+        correlation_id: trace_id(&parts.headers),
+        ..Metadata::default()
     }
 }
 
@@ -160,11 +162,9 @@ impl FromRequestParts<AppState> for PlatformCommand {
         if principal.tenant.is_some() {
             return Err(Problem::new(Code::Forbidden, "This is for accounts of the platform."));
         }
-        let client = Anonymous::from_request_parts(parts, state).await?;
-        let role = Some(principal.tier.as_str().to_owned());
-        let metadata = Metadata { role, ..client.metadata_of(principal.actor()) };
+        let metadata = principal.metadata(client(parts));
         let headers = &parts.headers;
-        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &principal.actor())?;
+        let key = ScopedKey::parse(headers, &parts.method, parts.uri.path(), &principal.caller())?;
         Ok(Self { principal, if_match: IfMatch::parse(headers)?, metadata, key })
     }
 }
@@ -195,7 +195,8 @@ impl PlatformCommand {
     pub fn unit(self, commands: Vec<Command>, reason: Option<String>, hash: [u8; 32]) -> Result<Unit> {
         let metadata = Metadata { reason: checked_reason(reason)?, ..self.metadata };
         let idempotency = self.key.map(|key| key.bind(hash));
-        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new() })
+        let within = self.principal.within();
+        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new(), within })
     }
 }
 
@@ -280,7 +281,8 @@ impl CommandContext {
         let mut metadata = self.metadata;
         metadata.reason = checked_reason(reason)?;
         let idempotency = self.key.map(|key| key.bind(hash));
-        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new() })
+        let within = self.call.caller.principal.within();
+        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new(), within })
     }
 }
 

@@ -34,6 +34,7 @@ pub mod bookings;
 pub mod calendar;
 pub mod customers;
 pub mod domains;
+pub mod hijack;
 pub mod invitations;
 pub mod leads;
 pub mod me;
@@ -88,6 +89,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(public::routes())
         .merge(leads::routes())
         .merge(support::routes())
+        .merge(hijack::routes())
         .merge(ops::routes());
     describe::complete(routes.get_openapi_mut());
     routes

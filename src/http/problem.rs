@@ -58,6 +58,8 @@ codes! {
     Forbidden = FORBIDDEN, "forbidden", "Not allowed";
     /// The tenant's plan does not have it.
     PlanLimit = FORBIDDEN, "plan_limit", "Not in the plan";
+    /// A redacted support session changes nothing.
+    SupportReadOnly = FORBIDDEN, "support_read_only", "The support session is read only";
     /// The tenant named is not the caller's.
     TenantMismatch = FORBIDDEN, "tenant_mismatch", "The credentials are of another tenant";
     /// Absent, or another tenant's.
@@ -198,6 +200,28 @@ impl Problem {
     /// Absent, or another tenant's: the two look the same.
     pub fn not_found() -> Self {
         Self::new(Code::NotFound, "There is nothing here.")
+    }
+
+    /// A change that was asked for in a redacted support session.
+    pub fn read_only() -> Self {
+        Self::new(Code::SupportReadOnly, "A redacted support session reads, and changes nothing.")
+    }
+
+    /// What nobody does in a support session or as somebody else.
+    pub fn not_in_masquerade() -> Self {
+        Self::new(
+            Code::Forbidden,
+            "Accounts, roles, keys, grants, approvals and what goes with them are not changed in a support session or as \
+             somebody else.",
+        )
+    }
+
+    /// What is for people's own accounts, asked for without one.
+    pub fn no_account() -> Self {
+        Self::new(
+            Code::Forbidden,
+            "This is for people's own accounts; an API key has none, nor has a support session.",
+        )
     }
 
     /// One wrong field.
@@ -344,6 +368,10 @@ impl From<DomainError> for Problem {
             }
             DomainError::Forbidden { detail } => {
                 Self::new(Code::Forbidden, format!("Not allowed: {detail}."))
+            }
+            DomainError::ReadOnly => Self::read_only(),
+            DomainError::SessionOver => {
+                Self::new(Code::Unauthenticated, "The session that this was asked in is over.")
             }
             DomainError::LastAdmin => Self::new(
                 Code::LastAdmin,

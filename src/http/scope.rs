@@ -51,7 +51,7 @@ pub fn resource(call: &CallContext, id: Uuid) -> Result<()> {
 
 /// The account a caller is confined to, where they see what is their own: their account, or for a key nobody's.
 pub fn own_user(call: &CallContext) -> Option<Uuid> {
-    let user = call.caller.principal.session().map_or(Uuid::nil(), |(user, _)| user.0);
+    let user = call.caller.principal.account().map_or(Uuid::nil(), |user| user.0);
     (call.caller.scope == Scope::Own).then_some(user)
 }
 

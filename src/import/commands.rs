@@ -162,6 +162,7 @@ impl<'a> Commands<'a> {
             occurred_at: Some(occurred_at),
             idempotency: Some(self.import.key(key)),
             attached: Vec::new(),
+            within: None,
         }
     }
 }

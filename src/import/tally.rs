@@ -122,6 +122,8 @@ fn code(error: &DomainError) -> &'static str {
         DomainError::VersionConflict => "version_conflict",
         DomainError::Closed { .. } => "closed",
         DomainError::Forbidden { .. } => "forbidden",
+        DomainError::ReadOnly => "support_read_only",
+        DomainError::SessionOver => "session_over",
         DomainError::LastAdmin => "last_admin",
     }
 }

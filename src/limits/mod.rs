@@ -40,6 +40,9 @@ const INVITATIONS_TO_ONE: u32 = 5;
 /// Support requests an hour by one account.
 const SUPPORT_REQUESTS: u32 = 20;
 
+/// Support sessions and hijacks an hour that one account begins, or would: each attempt is an event in a tenant's log.
+const MASQUERADES: u32 = 120;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -75,6 +78,8 @@ pub struct Policies {
     pub invitation_address: Policy,
     /// Support requests, per account of the platform: each writes to the people of a tenant.
     pub support_request: Policy,
+    /// Attempts to begin a support session or a hijack, per account.
+    pub masquerade: Policy,
     /// Bookings by the public, per address; and changes of one booking by its guest, per booking.
     pub public_bookings: Policy,
     /// Reads of what is free by the public, per address; of this process.
@@ -97,6 +102,7 @@ impl Policies {
             invitation: policy("invitation", settings.invitation_limit_per_hour, HOUR),
             invitation_address: policy("invitation_address", INVITATIONS_TO_ONE, MAX_WINDOW),
             support_request: policy("support_request", SUPPORT_REQUESTS, HOUR),
+            masquerade: policy("masquerade", MASQUERADES, HOUR),
             public_bookings: policy("public_bookings", settings.public_bookings_limit_per_hour, HOUR),
             public_availability: policy(
                 "public_availability",

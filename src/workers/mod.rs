@@ -8,6 +8,7 @@ pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
 pub mod mailer;
+pub mod masquerade_sweep;
 pub mod projector;
 pub mod rate_limit_pruning;
 pub mod support_overview;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dns::TxtLookup,
     eventstore::EventStore,
+    masquerade_log::MasqueradeLog,
     tenancy::{TenancyError, TenantDirectory},
 };
 
@@ -54,6 +56,8 @@ pub struct WorkerSettings {
     pub txt_lookup: TxtLookup,
     /// How often each tenant's support requests are looked at for what was not copied for the platform.
     pub support_overview: Duration,
+    /// How often support sessions and hijacks that ran out are looked for.
+    pub masquerade_sweep: Duration,
     /// How often months of the access log that are past retention are looked for.
     pub retention: Duration,
 }
@@ -72,6 +76,7 @@ impl Default for WorkerSettings {
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),
             support_overview: Duration::from_secs(30),
+            masquerade_sweep: Duration::from_secs(10),
             retention: Duration::from_secs(86_400),
         }
     }
@@ -112,6 +117,24 @@ impl Workers {
     /// Sends mail as well, until `stop` is cancelled.
     pub fn start_mailer(&mut self, worker: mailer::MailWorker, stop: &CancellationToken) {
         self.tasks.spawn(mailer::run(worker, stop.clone()));
+    }
+
+    /// Notes the ends of support sessions and hijacks as well, until `stop` is cancelled.
+    pub fn start_masquerade_sweep(
+        &mut self,
+        store: &EventStore,
+        directory: &TenantDirectory,
+        log: &MasqueradeLog,
+        settings: WorkerSettings,
+        stop: &CancellationToken,
+    ) {
+        self.tasks.spawn(masquerade_sweep::run(
+            store.clone(),
+            directory.clone(),
+            log.clone(),
+            settings,
+            stop.clone(),
+        ));
     }
 
     /// Waits until every worker has ended.

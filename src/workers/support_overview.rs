@@ -1,4 +1,5 @@
-//! Copies the support requests of all tenants into the platform's schema, and writes to whoever asked what became of it.
+//! Copies the support requests, support sessions and hijacks of all tenants into the platform's schema, and writes to
+//! whoever asked what became of a request.
 //!
 //! A request and its answers are in the tenant's log; the list of all tenants' is in another schema, and so cannot be in
 //! the same transaction. Whoever gives the command follows the tenant right after its commit, so the list is behind by
@@ -12,9 +13,11 @@ use std::borrow::Cow;
 
 use daybook_domain::{Email, TenantId};
 use daybook_projections::{
-    Schema, support_overview as overview,
+    Schema, hijacks,
+    masquerade_overview::{self as masquerades, Kind},
+    support_overview as overview,
     support_requests::{self, SupportRequestRow},
-    tenants, users,
+    support_sessions, tenants, users,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,13 +45,54 @@ pub async fn run(
     rounds("support-overview", &directory, settings.support_overview, &stop, |schema| {
         let store = store.clone();
         async move {
-            match schema.tenant_id() {
-                Some(tenant) => follow(&store, tenant).await.map(drop),
-                None => Ok(()),
+            if let Some(tenant) = schema.tenant_id() {
+                follow(&store, tenant).await?;
+                follow_masquerades(&store, Some(tenant)).await?;
             }
+            Ok(())
         }
     })
     .await;
+}
+
+/// Copies what happened to the support sessions and hijacks of a tenant, or to the hijacks of the platform's own log,
+/// since they were last followed.
+///
+/// # Errors
+/// When PostgreSQL refuses. What was copied until then stays.
+pub async fn follow_masquerades(store: &EventStore, tenant: Option<TenantId>) -> Result<(), StoreError> {
+    let attempted = "copy support sessions and hijacks";
+    let pool = store.database().app();
+    let (platform, id) = (Schema::platform(), tenant.map(|tenant| tenant.0));
+    let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
+    loop {
+        let mut tx = TenantTx::begin(pool, &platform, Access::Read).await?;
+        let sessions_to = masquerades::followed_to(&mut tx, Kind::SupportSession, id)
+            .await
+            .map_err(StoreError::db(attempted))?;
+        let hijacks_to =
+            masquerades::followed_to(&mut tx, Kind::Hijack, id).await.map_err(StoreError::db(attempted))?;
+        tx.release();
+        let mut tx = TenantTx::begin(pool, &schema, Access::Read).await?;
+        let sessions = match tenant {
+            Some(_) => support_sessions::changed_after(&mut tx, sessions_to, BATCH)
+                .await
+                .map_err(StoreError::db(attempted))?,
+            None => Vec::new(),
+        };
+        let hijacks =
+            hijacks::changed_after(&mut tx, hijacks_to, BATCH).await.map_err(StoreError::db(attempted))?;
+        tx.release();
+        if sessions.is_empty() && hijacks.is_empty() {
+            return Ok(());
+        }
+        let mut tx = TenantTx::begin(pool, &platform, Access::Write).await?;
+        if let Some(id) = id {
+            masquerades::copy_sessions(&mut tx, id, &sessions).await.map_err(StoreError::db(attempted))?;
+        }
+        masquerades::copy_hijacks(&mut tx, id, &hijacks).await.map_err(StoreError::db(attempted))?;
+        tx.commit().await?;
+    }
 }
 
 /// Copies what happened to a tenant's support requests since it was last followed; answers how many letters it queued.

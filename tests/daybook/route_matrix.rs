@@ -170,7 +170,14 @@ async fn over(app: &TestApp, tenant: &TestTenant) -> Vec<(String, String)> {
         let sessions = app.get_as(&expired.token, "/auth/sessions").await.expect(200);
         let sid = sessions.body["items"][0]["id"].as_str().unwrap().parse().unwrap();
         let tenant_id = home.map(|tenant| tenant.id.0);
-        let claims = AccessClaims { sub: expired.id, sid, tenant_id, role: tier.to_string() };
+        let claims = AccessClaims {
+            sub: expired.id,
+            sid,
+            usage: access_token::Use::Session,
+            act: None,
+            tenant_id,
+            role: tier.to_string(),
+        };
         let token = access_token::issue(&app.keys, claims, daybook::clock::now(), TimeDelta::zero()).unwrap();
         over.push((format!("the expired token of a {tier}"), token.expose_secret().to_owned()));
     }

@@ -177,7 +177,14 @@ async fn a_token_of_another_key_tenant_or_session_is_nobodys() {
         sessions.body["items"][0]["id"].as_str().unwrap().parse::<Uuid>().unwrap()
     };
     let issue = |sub, sid, tenant: Option<Uuid>, seconds| {
-        let claims = AccessClaims { sub, sid, tenant_id: tenant, role: "tenant_owner".into() };
+        let claims = AccessClaims {
+            sub,
+            sid,
+            usage: access_token::Use::Session,
+            act: None,
+            tenant_id: tenant,
+            role: "tenant_owner".into(),
+        };
         let token =
             access_token::issue(&app.keys, claims, daybook::clock::now(), chrono::Duration::seconds(seconds))
                 .unwrap();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::http::{
     context::SignedIn,
-    problem::{Code, Problem, ProblemBody, Result},
+    problem::{Problem, ProblemBody, Result},
     respond,
 };
 
@@ -31,8 +31,8 @@ pub struct Checked {
     ),
 )]
 pub async fn check(SignedIn(principal): SignedIn) -> Result<Response> {
-    let Some((user, _)) = principal.session() else {
-        return Err(Problem::new(Code::Forbidden, "An API key has no account."));
+    let Some(user) = principal.account() else {
+        return Err(Problem::no_account());
     };
     respond::json(&Checked {
         user_id: user.0,

@@ -112,6 +112,8 @@ async fn answer(state: &AppState, granted: Granted) -> Result<Response> {
     let claims = access_token::AccessClaims {
         sub: user.0,
         sid: session.0,
+        usage: access_token::Use::Session,
+        act: None,
         tenant_id: tenant.map(|tenant| tenant.0),
         role: signed_in.role.clone(),
     };

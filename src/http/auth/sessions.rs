@@ -12,7 +12,7 @@ use crate::{
     http::{
         context::SignedIn,
         cursor::Listing,
-        problem::{Code, Problem, ProblemBody, Result},
+        problem::{Problem, ProblemBody, Result},
         respond,
     },
     tenancy::{Access, TenantTx},
@@ -46,15 +46,14 @@ pub struct Session {
     ),
 )]
 pub async fn sessions(State(state): State<AppState>, SignedIn(principal): SignedIn) -> Result<Response> {
-    let Some((user, current)) = principal.session() else {
-        return Err(Problem::new(Code::Forbidden, "An API key has no sessions."));
-    };
+    let Some(user) = principal.account() else { return Err(Problem::no_account()) };
+    let current = principal.session().map(|(_, session)| session);
     let mut tx = TenantTx::begin(state.store().database().app(), &principal.schema(), Access::Read).await?;
     let rows = users::sessions(&mut tx, user.0).await?;
     tx.release();
     let session = |row: SessionRow| Session {
         id: row.session_id,
-        current: row.session_id == current.0,
+        current: current.is_some_and(|current| current.0 == row.session_id),
         started_at: row.started_at,
         expires_at: row.expires_at,
         last_used_at: row.last_used_at,

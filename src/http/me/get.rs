@@ -7,7 +7,7 @@ use crate::{
     http::{
         auth::{SignedInUser, signed_in},
         context::SignedIn,
-        problem::{Code, Problem, ProblemBody, Result},
+        problem::{Problem, ProblemBody, Result},
         respond,
     },
 };
@@ -21,8 +21,7 @@ use crate::{
     ),
 )]
 pub async fn get(State(state): State<AppState>, SignedIn(principal): SignedIn) -> Result<Response> {
-    let Some((user, session)) = principal.session() else {
-        return Err(Problem::new(Code::Forbidden, "An API key has no account."));
-    };
+    let Some(user) = principal.account() else { return Err(Problem::no_account()) };
+    let session = principal.session().map(|(_, session)| session).unwrap_or_default();
     respond::json(&signed_in(&state, principal.tenant, user, session).await?)
 }

@@ -155,6 +155,6 @@ impl PublicCall {
     pub fn unit(self, commands: Vec<Command>, reason: Option<String>, hash: [u8; 32]) -> Result<Unit> {
         let metadata = Metadata { reason: checked_reason(reason)?, ..self.metadata };
         let idempotency = self.idempotency.map(|key| key.bind(hash));
-        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new() })
+        Ok(Unit { commands, metadata, occurred_at: None, idempotency, attached: Vec::new(), within: None })
     }
 }

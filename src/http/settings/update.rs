@@ -14,7 +14,7 @@ use crate::{
         etag::RequiredIfMatch,
         json::Json,
         nullable,
-        problem::{ProblemBody, Result},
+        problem::{Problem, ProblemBody, Result},
         respond,
     },
 };
@@ -51,6 +51,10 @@ pub async fn update(
     RequiredIfMatch(version): RequiredIfMatch,
     Json { value, hash }: Json<UpdateSettings>,
 ) -> Result<Response> {
+    // Who is let in without asking is not for whoever was let in to say.
+    if value.hijack_without_approval.is_some() && context.call.caller.principal.within().is_some() {
+        return Err(Problem::not_in_masquerade());
+    }
     let name = |text: Option<String>| text.map(|text| Name::new(&text, "/display_name")).transpose();
     let command = SettingsCommand::Change {
         public_bookings: value.public_bookings,
@@ -60,5 +64,6 @@ pub async fn update(
     let schema = context.call.schema.clone();
     let command = Command::to(context.call.caller.tenant, command).expecting(version.expected());
     let committed = state.store().execute(&schema, context.unit(vec![command], value.reason, hash)?).await?;
+    state.masquerade_log().ended_by(state.store(), &schema, &committed, None).await;
     respond::done(&committed, &SettingsBody::of(&committed)?)
 }

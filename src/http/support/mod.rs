@@ -5,11 +5,13 @@
 //! (`workers/support_overview.rs`), which also says whose a request is when they name nothing but its id.
 
 pub mod approve;
+pub mod counts;
 pub mod create;
 pub mod deny;
 pub mod get;
 pub mod list;
 pub mod revoke;
+pub mod sessions;
 
 use std::sync::Arc;
 
@@ -53,6 +55,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(approve::approve))
         .routes(routes!(deny::deny))
         .routes(routes!(revoke::revoke))
+        .routes(routes!(counts::counts))
+        .merge(sessions::routes())
 }
 
 /// The states by which lists are narrowed. Those that are `open` are `approved` as well.
@@ -198,20 +202,17 @@ impl FromRequestParts<AppState> for Viewer {
 }
 
 /// Whether the caller is of a tenant; the gate has seen to it that they may call, whichever they are.
-fn of_tenant(parts: &Parts) -> bool {
+pub(super) fn of_tenant(parts: &Parts) -> bool {
     parts.extensions.get::<Authorized>().is_some_and(|caller| caller.principal.tenant.is_some())
 }
 
 /// A caller of a tenant as the rules of support requests know them.
 fn actor(context: &CommandContext) -> SupportActor {
-    match context.call.caller.principal.session() {
-        Some((user, _)) => SupportActor::Account(user),
-        None => SupportActor::Key,
-    }
+    context.call.caller.principal.support_actor()
 }
 
 /// The reason given, if it is one.
-fn reason(text: Option<&str>) -> Result<Option<Reason>> {
+pub(super) fn reason(text: Option<&str>) -> Result<Option<Reason>> {
     let reason = checked_reason(text.map(str::to_owned))?;
     Ok(reason.map(|text| Reason::new(&text, "/reason")).transpose()?)
 }
@@ -245,6 +246,7 @@ async fn answer(
     if !committed.replayed {
         state.security_log().record(line);
     }
+    state.masquerade_log().ended_by(state.store(), &schema, &committed, None).await;
     copied(state, tenant).await;
     Ok(committed)
 }
@@ -258,5 +260,13 @@ async fn copied(state: &AppState, tenant: TenantId) {
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "support requests are not copied yet");
         }
+    }
+    masquerades_copied(state, Some(tenant)).await;
+}
+
+/// The same of support sessions and hijacks: of a tenant, or of the platform's own log.
+pub(super) async fn masquerades_copied(state: &AppState, tenant: Option<TenantId>) {
+    if let Err(error) = support_overview::follow_masquerades(state.store(), tenant).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "support sessions are not copied yet");
     }
 }

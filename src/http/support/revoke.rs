@@ -91,6 +91,8 @@ pub async fn revoke(
             if !committed.replayed {
                 state.security_log().record(line);
             }
+            let schema = Schema::tenant(tenant);
+            state.masquerade_log().ended_by(state.store(), &schema, &committed, None).await;
             copied(&state, tenant).await;
             respond::done(&committed, &SupportRequestBody::of(&committed, Some(slug))?)
         }

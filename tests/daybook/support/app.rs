@@ -162,9 +162,10 @@ impl TestApp {
             txt_lookup: TxtLookup::new(settings.dns_server),
             ..WorkerSettings::default()
         };
-        let mut workers = Workers::start(&store, &directory, worker_settings, &stop);
+        let mut workers = Workers::start(&store, &directory, worker_settings.clone(), &stop);
         let state = AppState::new(store.clone(), directory.clone(), &settings).unwrap();
         workers.start_mailer(state.mail_worker().unwrap(), &stop);
+        workers.start_masquerade_sweep(&store, &directory, state.masquerade_log(), worker_settings, &stop);
         let (shutdown, signal) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let (stop, state) = (stop.clone(), state.clone());
@@ -207,11 +208,20 @@ impl TestApp {
 
     /// A tenant with a token.
     pub async fn tenant(&self, slug: &str) -> TestTenant {
+        self.new_tenant(slug, false).await
+    }
+
+    /// A temporary tenant with its access token.
+    pub async fn temporary(&self, slug: &str) -> TestTenant {
+        self.new_tenant(slug, true).await
+    }
+
+    async fn new_tenant(&self, slug: &str, temporary: bool) -> TestTenant {
         let new = NewTenant {
             slug: Slug::new(slug, "/slug").unwrap(),
             name: format!("Tenant {slug}"),
             plan: "free".into(),
-            temporary: false,
+            temporary,
             time_zone: chrono_tz::Europe::Brussels,
             currency: Currency::EUR,
         };
@@ -343,4 +353,13 @@ pub async fn read(request: reqwest::RequestBuilder) -> Answer {
 /// The id in an answer.
 pub fn id(answer: &Answer) -> Uuid {
     answer.text("id").parse().unwrap()
+}
+
+/// Waits until something holds.
+pub async fn eventually(what: &str, within: Duration, holds: impl AsyncFn() -> bool) {
+    let until = tokio::time::Instant::now() + within;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < until, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,0 +1,86 @@
+//! What can have happened to a hijack.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{HijackRefusal, Via};
+use crate::{
+    Event, HijackId, PersonalVisitor, SessionId, UserId,
+    masquerade::{Denied, Ended, Viewed},
+    support_request::Party,
+    text::Reason,
+};
+
+/// What can have happened to a hijack. Times are in the events, so that it can be checked from the log alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum HijackEvent {
+    /// It began.
+    #[serde(rename = "hijack.started")]
+    Started {
+        /// Its id.
+        hijack_id: HijackId,
+        /// Who acts.
+        by: Party,
+        /// The sign-in of theirs that it belongs to.
+        signed_in: SessionId,
+        /// As whom.
+        target: UserId,
+        /// By what it was allowed.
+        #[serde(flatten)]
+        via: Via,
+        /// Why.
+        reason: Reason,
+        /// When it began.
+        at: DateTime<Utc>,
+        /// When it ends by itself.
+        until: DateTime<Utc>,
+    },
+    /// It was asked for, and refused.
+    #[serde(rename = "hijack.refused")]
+    Refused {
+        /// The id it would have had.
+        hijack_id: HijackId,
+        /// Who would have acted.
+        by: Party,
+        /// As whom.
+        target: UserId,
+        /// The reason they gave.
+        reason: Reason,
+        /// Why it was refused.
+        why: HijackRefusal,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Something was read in it.
+    #[serde(rename = "hijack.viewed")]
+    Viewed(Viewed),
+    /// Something was refused in it.
+    #[serde(rename = "hijack.action_refused")]
+    Denied(Denied),
+    /// It ended.
+    #[serde(rename = "hijack.ended")]
+    Ended(Ended),
+}
+
+impl Event for HijackEvent {
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("hijack.started", 1),
+        ("hijack.refused", 1),
+        ("hijack.viewed", 1),
+        ("hijack.action_refused", 1),
+        ("hijack.ended", 1),
+    ];
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "hijack.started",
+            Self::Refused { .. } => "hijack.refused",
+            Self::Viewed(_) => "hijack.viewed",
+            Self::Denied(_) => "hijack.action_refused",
+            Self::Ended(_) => "hijack.ended",
+        }
+    }
+
+    fn visit_personal(&mut self, _visit: &mut PersonalVisitor<'_>) {}
+}
