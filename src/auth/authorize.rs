@@ -23,6 +23,7 @@ use crate::{
     access_log::KeyCaller,
     app::AppState,
     http::{
+        disclosure::{self, Disclosure},
         headers::X_TENANT_SLUG,
         problem::{Code, Problem, Result},
     },
@@ -46,11 +47,12 @@ pub struct Authorized {
 pub async fn authorize(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match check(&state, &parts).await {
-        Ok(None) => next.run(Request::from_parts(parts, body)).await,
+        Ok(None) => disclosure::scope(Disclosure::Clear, next.run(Request::from_parts(parts, body))).await,
         Ok(Some((authorized, allowance))) => {
             let caller = authorized.principal.clone();
             parts.extensions.insert(authorized);
-            let mut response = next.run(Request::from_parts(parts, body)).await;
+            let shown = Disclosure::to(&caller);
+            let mut response = disclosure::scope(shown, next.run(Request::from_parts(parts, body))).await;
             response.extensions_mut().insert(KnownCaller(caller));
             if let Some(allowance) = allowance {
                 allowance.add_to(response.headers_mut());
@@ -270,6 +272,7 @@ mod tests {
             assigned: Vec::new(),
             calls_per_hour: None,
             expires_at: None,
+            masked: false,
         }
     }
 

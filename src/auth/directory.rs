@@ -216,6 +216,7 @@ impl AuthDirectory {
                 assigned: assigned.into_iter().map(ResourceId).collect(),
                 calls_per_hour: None,
                 expires_at: None,
+                masked: false,
             })
         };
         let mut principal = read().map_err(TenancyError::db(attempted))?;
@@ -299,6 +300,7 @@ impl AuthDirectory {
                 Some(calls) => u32::try_from(calls).ok().map(|own| own.min(active.api_calls_per_hour)),
             },
             expires_at,
+            masked: false,
         }))
     }
 

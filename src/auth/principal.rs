@@ -58,6 +58,8 @@ pub struct Principal {
     pub calls_per_hour: Option<u32>,
     /// When a key stops working by itself.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Whether personal data is hidden from it, and refused as something to search by.
+    pub masked: bool,
 }
 
 impl Principal {
