@@ -24,7 +24,7 @@ pub struct World {
     pub known: Known,
 }
 
-/// What anybody may look for in the address line of a program: where a request comes from.
+/// Where the owner and visitors call from, and with what.
 const IP: &str = "203.0.113.201";
 const AGENT: &str = "ZqAgent/1.0 (canary)";
 
