@@ -145,7 +145,7 @@ impl MasqueradeLog {
             target: UserId(row.target),
             hijack: row.id,
             ip,
-            reason: row.end_cause.as_deref().unwrap_or(&row.reason),
+            reason: row.end_cause.as_deref().unwrap_or_default(),
         };
         self.record(store, happened).await;
     }
@@ -193,6 +193,6 @@ async fn people(
         }
         None => None,
     };
-    let email = |user: Option<users::UserRow>| user.and_then(|user| user.email);
+    let email = |user: Option<users::UserRow>| user.and_then(|user| user.email.into_exposed());
     Ok(People { hijacker: email(hijacker), hijacked: email(hijacked), tenant })
 }

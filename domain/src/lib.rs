@@ -12,6 +12,7 @@ pub mod availability;
 pub mod booking;
 pub mod customer;
 pub mod diff;
+pub mod disclosed;
 pub mod envelope;
 pub mod error;
 pub mod hijack;
@@ -41,6 +42,7 @@ pub mod upcast;
 pub mod user;
 
 pub use aggregate::{Decider, Event, PersonalVisitor};
+pub use disclosed::Disclosed;
 pub use envelope::RecordedEvent;
 pub use error::{DomainError, FieldError};
 pub use hostname::Hostname;

@@ -11,13 +11,14 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    Decider,
-    booking::{Booking, BookingEvent},
+    Decider, Disclosed,
+    booking::{Booking, BookingEvent, is_personal},
     diff::{self, diff},
     envelope::RecordedEvent,
     personal::{plain, revealing},
     registry::AnyEvent,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -44,11 +45,45 @@ pub struct HistoryRow {
     /// For whom, while hijacking.
     pub on_behalf_of: Option<String>,
     /// Why, in the actor's words.
-    pub reason: Option<String>,
+    pub reason: Disclosed<String>,
     /// Where the command came in.
     pub source: Option<String>,
-    /// What changed. Personal values are among it.
-    pub changes: Json<Vec<diff::Change>>,
+    /// What changed.
+    pub changes: Json<Vec<ShownChange>>,
+}
+
+/// One changed value of a booking, where a personal one is known as such.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "diff::Change")]
+pub struct ShownChange {
+    /// RFC 6901 pointer (`/during/start`).
+    pub path: String,
+    /// The value before; null when there was none.
+    pub old: Shown,
+    /// The value after; null when there is none.
+    pub new: Shown,
+}
+
+/// A value of a booking.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Shown {
+    /// One that names nobody.
+    Open(Value),
+    /// A personal one.
+    Personal(Disclosed<Value>),
+}
+
+impl From<diff::Change> for ShownChange {
+    fn from(change: diff::Change) -> Self {
+        let personal = is_personal(&change.path);
+        let shown = |value: Value| match value {
+            Value::Null => Shown::Open(Value::Null),
+            value if personal => Shown::Personal(Disclosed::from(value)),
+            value => Shown::Open(value),
+        };
+        Self { old: shown(change.old), new: shown(change.new), path: change.path }
+    }
 }
 
 /// The history of a booking after a sequence, oldest first.
@@ -64,7 +99,7 @@ pub async fn list(
     sqlx::query_as!(
         HistoryRow,
         r#"SELECT booking_id, sequence, position, event_type, recorded_at, occurred_at, actor, on_behalf_of, reason,
-                  source, changes AS "changes: Json<Vec<diff::Change>>"
+                  source, changes AS "changes: Json<Vec<ShownChange>>"
            FROM booking_history WHERE booking_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"#,
         booking_id,
         after_sequence.unwrap_or(0),
@@ -242,6 +277,8 @@ async fn write_history(
 
 #[cfg(test)]
 mod tests {
+    use daybook_domain::disclosed::disclosing;
+
     use super::*;
 
     fn paths(changes: &[diff::Change]) -> Vec<&str> {
@@ -255,6 +292,17 @@ mod tests {
         let changes = folded.step(&BookingEvent::Rejected).unwrap();
         assert_eq!(folded.sequence, 1);
         assert!(paths(&changes).iter().all(|path| *path == "/status"), "{:?}", paths(&changes));
+    }
+
+    #[test]
+    fn a_personal_value_in_a_diff_is_read_as_one() {
+        let change = |path: &str, new: Value| diff::Change { path: path.into(), old: Value::Null, new };
+        let changes = vec![change("/notes", "Ada Canary".into()), change("/status", "confirmed".into())];
+        let stored = serde_json::to_string(&changes).unwrap();
+        let shown: Vec<ShownChange> = serde_json::from_str(&stored).unwrap();
+        assert!(!format!("{shown:?}").contains("Ada"));
+        assert_eq!(disclosing(|| serde_json::to_string(&shown).unwrap()), stored);
+        assert_eq!(serde_json::to_string(&shown).unwrap(), stored.replace("Ada Canary", "[personal]"));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Bookings: one row each, as they are now. Inline.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use daybook_domain::booking::{BookedTime, Booking};
+use daybook_domain::{
+    Disclosed,
+    booking::{BookedTime, Booking},
+};
 use serde_json::value::RawValue;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -47,7 +50,7 @@ pub struct BookingRow {
     /// The cancellation policy as it was when the place was taken: text that goes into answers as it is.
     pub policy: Json<Box<RawValue>>,
     /// The guest's note. Personal.
-    pub notes: Option<String>,
+    pub notes: Disclosed<String>,
     /// When the hold runs out.
     pub hold_expires_at: Option<DateTime<Utc>>,
     /// The sequence of its last event.

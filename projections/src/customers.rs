@@ -1,7 +1,7 @@
 //! Customers: one row each, as they are now. Inline. A value that was erased is absent.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::customer::Customer;
+use daybook_domain::{Disclosed, customer::Customer};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -16,11 +16,11 @@ pub struct CustomerRow {
     /// The customer.
     pub id: Uuid,
     /// Their name. Personal; absent once erased.
-    pub name: Option<String>,
+    pub name: Disclosed<String>,
     /// Their e-mail address. Personal.
-    pub email: Option<String>,
+    pub email: Disclosed<String>,
     /// Their telephone number. Personal.
-    pub phone: Option<String>,
+    pub phone: Disclosed<String>,
     /// Whether they can book no more.
     pub archived: bool,
     /// The sequence of the last event.

@@ -2,7 +2,7 @@
 //! read, by the database's clock.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::{hijack::Hijack, support_request::Party};
+use daybook_domain::{Disclosed, hijack::Hijack, support_request::Party};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub struct HijackRow {
     /// The support request whose window it is in.
     pub support_request_id: Option<Uuid>,
     /// Why.
-    pub reason: String,
+    pub reason: Disclosed<String>,
     /// `open`, `ended` or `refused`.
     pub state: String,
     /// When it began, or was refused.

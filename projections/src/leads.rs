@@ -1,7 +1,7 @@
 //! Leads: one row each, as they are now. Inline. A value that was erased is absent.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::lead::Lead;
+use daybook_domain::{Disclosed, lead::Lead};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -16,13 +16,13 @@ pub struct LeadRow {
     /// The lead.
     pub id: Uuid,
     /// Who asks. Personal; absent once erased.
-    pub name: Option<String>,
+    pub name: Disclosed<String>,
     /// Their e-mail address. Personal.
-    pub email: Option<String>,
+    pub email: Disclosed<String>,
     /// Their telephone number. Personal.
-    pub phone: Option<String>,
+    pub phone: Disclosed<String>,
     /// What they wrote. Personal.
-    pub message: Option<String>,
+    pub message: Disclosed<String>,
     /// The offering they ask about.
     pub offering_id: Option<Uuid>,
     /// Whether somebody has seen to it.

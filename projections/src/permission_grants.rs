@@ -3,7 +3,7 @@
 //! Where one stands follows from its row and the database's clock, whenever it is asked.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::permission_grant::PermissionGrant;
+use daybook_domain::{Disclosed, permission_grant::PermissionGrant};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -23,8 +23,8 @@ pub struct PermissionGrantRow {
     pub grantee: Uuid,
     /// What they may do, as `resource:action:scope`.
     pub permission: String,
-    /// Why.
-    pub reason: String,
+    /// Why, in words that may name people.
+    pub reason: Disclosed<String>,
     /// From when on.
     pub granted_at: DateTime<Utc>,
     /// Until when.
@@ -34,7 +34,7 @@ pub struct PermissionGrantRow {
     /// The user who took it back.
     pub revoked_by: Option<Uuid>,
     /// Why they did; set once it was.
-    pub revoked_reason: Option<String>,
+    pub revoked_reason: Disclosed<String>,
     /// The sequence of the last event.
     pub version: i64,
     /// When the last event was recorded.

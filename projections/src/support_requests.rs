@@ -2,7 +2,7 @@
 //! clock: `state` says `lapsed` of a request that nobody answered in time, and `open` whether the window is.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::support_request::SupportRequest;
+use daybook_domain::{Disclosed, support_request::SupportRequest};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -18,8 +18,8 @@ pub struct SupportRequestRow {
     pub id: Uuid,
     /// The platform's account that asks.
     pub requested_by: Uuid,
-    /// Why.
-    pub reason: String,
+    /// Why, in words that may name people.
+    pub reason: Disclosed<String>,
     /// How long the window is to be.
     pub minutes: i32,
     /// What was last said about it; `lapsed` when that came to nothing in time.
@@ -41,7 +41,7 @@ pub struct SupportRequestRow {
     /// Of which side: `tenant`, `platform` or `operator`.
     pub ended_side: Option<String>,
     /// Why it was denied or revoked.
-    pub ended_reason: Option<String>,
+    pub ended_reason: Disclosed<String>,
     /// The sequence of the last event.
     pub version: i64,
     /// The position of the last event.

@@ -2,7 +2,7 @@
 //! clock.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::support_session::SupportSession;
+use daybook_domain::{Disclosed, support_session::SupportSession};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ pub struct SupportSessionRow {
     /// The support request whose window it is in.
     pub support_request_id: Option<Uuid>,
     /// Why.
-    pub reason: String,
+    pub reason: Disclosed<String>,
     /// `open`, `ended` or `refused`.
     pub state: String,
     /// When it began, or was refused.

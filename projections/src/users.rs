@@ -1,7 +1,10 @@
 //! Users: one row each, and their sessions that have not ended. Inline, in a tenant's schema or the platform's.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::user::{User, email_key};
+use daybook_domain::{
+    Disclosed,
+    user::{User, email_key},
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -16,9 +19,9 @@ pub struct UserRow {
     /// The user.
     pub id: Uuid,
     /// Their e-mail address. Personal; absent once the account is gone.
-    pub email: Option<String>,
+    pub email: Disclosed<String>,
     /// Their name. Personal; absent once the account is gone.
-    pub name: Option<String>,
+    pub name: Disclosed<String>,
     /// Their tier.
     pub tier: String,
     /// Their role of the tenant's own.
@@ -64,9 +67,9 @@ pub struct SessionRow {
     /// When it was last refreshed.
     pub last_used_at: Option<DateTime<Utc>>,
     /// From where. Personal.
-    pub ip: Option<String>,
-    /// With what.
-    pub user_agent: Option<String>,
+    pub ip: Disclosed<String>,
+    /// With what. Personal.
+    pub user_agent: Disclosed<String>,
 }
 
 /// One user.

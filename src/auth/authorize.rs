@@ -26,6 +26,7 @@ use crate::{
     app::AppState,
     http::{
         context,
+        disclosure::{self, Disclosure},
         headers::X_TENANT_SLUG,
         hijack,
         problem::{Code, Problem, Result},
@@ -50,12 +51,13 @@ pub struct Authorized {
 pub async fn authorize(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match check(&state, &parts).await {
-        Ok(None) => next.run(Request::from_parts(parts, body)).await,
+        Ok(None) => disclosure::scope(Disclosure::Clear, next.run(Request::from_parts(parts, body))).await,
         Ok(Some((authorized, allowance))) => {
             let caller = authorized.principal.clone();
             let asked = asked(&caller, &parts);
             parts.extensions.insert(authorized);
-            let mut response = next.run(Request::from_parts(parts, body)).await;
+            let shown = Disclosure::to(&caller);
+            let mut response = disclosure::scope(shown, next.run(Request::from_parts(parts, body))).await;
             if let Some(asked) = asked {
                 response = sightings::record(&state, &caller, asked, response).await;
             }

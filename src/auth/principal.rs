@@ -85,7 +85,7 @@ pub struct Principal {
     pub expires_at: Option<DateTime<Utc>>,
     /// When a support session or a hijack is over, by a clock that nobody sets; `None` for what ends otherwise.
     pub ends: Option<Instant>,
-    /// Whether personal data is masked in what it is answered.
+    /// Whether personal data is hidden from it, and refused as something to search by.
     pub masked: bool,
 }
 

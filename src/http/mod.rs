@@ -11,6 +11,7 @@ pub mod context;
 pub mod cors;
 pub mod cursor;
 pub mod describe;
+pub mod disclosure;
 pub mod envelope;
 pub mod etag;
 pub mod headers;

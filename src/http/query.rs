@@ -7,7 +7,10 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use daybook_domain::{ApiKeyId, BookingId, CustomerId, OfferingId, ResourceId};
 use uuid::Uuid;
 
-use super::problem::{Problem, Result};
+use super::{
+    disclosure::{self, Disclosure},
+    problem::{Code, Problem, Result},
+};
 
 /// The longest value of a parameter.
 const MAX_VALUE: usize = 1_000;
@@ -64,6 +67,19 @@ impl<'q> Params<'q> {
     /// None today; kept for symmetry with the typed ones.
     pub fn text(&mut self, name: &str) -> Result<Option<String>> {
         Ok(self.take(name).map(Cow::into_owned))
+    }
+
+    /// A parameter by whose value people are found: every filter and search by personal data is read here.
+    ///
+    /// # Errors
+    /// `forbidden` when it is given by somebody who is not shown such data, and whom a hit would tell it.
+    pub fn personal(&mut self, name: &str) -> Result<Option<String>> {
+        match (self.take(name), disclosure::current()) {
+            (Some(_), Disclosure::Masked) => {
+                Err(Problem::new(Code::Forbidden, "Personal data cannot be searched in a redacted session."))
+            }
+            (value, Disclosure::Masked | Disclosure::Clear) => Ok(value.map(Cow::into_owned)),
+        }
     }
 
     /// A parameter that has one of a few values.
@@ -232,6 +248,19 @@ mod tests {
         let mut params = Params::parse(Some("at=2026-01-01T10:00:00+01:00")).unwrap();
         let at = params.required::<DateTime<Utc>>("at").unwrap();
         assert_eq!(at.to_rfc3339(), "2026-01-01T09:00:00+00:00");
+    }
+
+    #[tokio::test]
+    async fn nobody_is_found_by_what_is_not_shown() {
+        let ask = async |query| Params::parse(Some(query)).unwrap().personal("email");
+        let asked = disclosure::scope(Disclosure::Clear, ask("email=ada%40example.org")).await;
+        assert_eq!(asked.unwrap().as_deref(), Some("ada@example.org"));
+        let refused =
+            disclosure::scope(Disclosure::Masked, ask("email=ada%40example.org")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Forbidden);
+        assert!(!format!("{refused:?}").contains("ada"));
+        assert!(ask("email=ada%40example.org").await.is_err());
+        assert_eq!(disclosure::scope(Disclosure::Masked, ask("email=")).await.unwrap(), None);
     }
 
     #[test]

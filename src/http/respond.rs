@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::{
+    disclosure,
     etag::etag,
     headers::{IDEMPOTENT_REPLAYED, X_LOG_POSITION},
     problem::{Problem, Result},
@@ -13,7 +14,7 @@ use crate::eventstore::{Changed, Committed};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A JSON body.
+/// A JSON body, as the caller of the request in progress may read it ([`disclosure`]).
 ///
 /// # Errors
 /// `internal` when it does not serialise.
@@ -21,13 +22,13 @@ pub fn json<T: Serialize>(body: &T) -> Result<Response> {
     json_of_about(1_000, body)
 }
 
-/// A JSON body that will be about so many bytes long: a long one is not copied again and again as it grows.
+/// The same, where it will be about so many bytes long: a long one is not copied again and again as it grows.
 ///
 /// # Errors
 /// `internal` when it does not serialise.
 pub fn json_of_about<T: Serialize>(bytes: usize, body: &T) -> Result<Response> {
     let mut text = Vec::with_capacity(bytes);
-    serde_json::to_writer(&mut text, body).map_err(Problem::internal)?;
+    disclosure::serialising(|| serde_json::to_writer(&mut text, body)).map_err(Problem::internal)?;
     Ok(([(header::CONTENT_TYPE, JSON)], text).into_response())
 }
 

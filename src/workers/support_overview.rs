@@ -139,13 +139,21 @@ async fn copy(store: &EventStore, tenant: TenantId, rows: &[SupportRequestRow]) 
         }
         let Some(outcome) = outcome(row) else { continue };
         let requester = users::get(&mut tx, row.requested_by).await.map_err(StoreError::db(attempted))?;
-        let Some(email) = requester.filter(|user| user.status == "active").and_then(|user| user.email) else {
+        let Some(email) =
+            requester.filter(|user| user.status == "active").and_then(|user| user.email.into_exposed())
+        else {
             continue;
         };
         let house = tenants::get(&mut tx, tenant.0).await.map_err(StoreError::db(attempted))?;
         let house = house.map(|house| house.name).unwrap_or_default();
         let to = Addressee { email: Email::new(&email, "/email")?, user: Some(row.requested_by) };
-        let letter = templates::support_answered(to, &house, row.id, &outcome, row.ended_reason.as_deref());
+        let letter = templates::support_answered(
+            to,
+            &house,
+            row.id,
+            &outcome,
+            row.ended_reason.expose().map(String::as_str),
+        );
         let sealer = KeySealer(store.keys().clone());
         let sealed = letter
             .seal(|body| sealer.seal(None, body))

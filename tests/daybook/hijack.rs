@@ -82,8 +82,8 @@ async fn both_names_are_on_everything() {
     let log = lines(&app).await;
     let line = |n: usize, member: &str| log[n][member].clone();
     assert_eq!(log.len(), 2, "{log:?}");
-    for n in 0..2 {
-        let members: Vec<&str> = log[n].as_object().unwrap().keys().map(String::as_str).collect();
+    for (n, line_of) in log.iter().enumerate() {
+        let members: Vec<&str> = line_of.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(
             members,
             [

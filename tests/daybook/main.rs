@@ -12,6 +12,7 @@ mod api_calls;
 mod bad_input;
 mod batching;
 mod bookings;
+mod canaries;
 mod cli;
 mod codes;
 mod connections;

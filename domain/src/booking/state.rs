@@ -14,6 +14,17 @@ use crate::{
     text::Notes,
 };
 
+/// Where personal values stand in a booking as JSON.
+const PERSONAL: &[&str] = &["/notes"];
+
+/// Whether a path into a booking as JSON leads to a personal value, into one, or to something that holds one.
+pub fn is_personal(path: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    PERSONAL.iter().any(|personal| within(path, personal) || within(personal, path))
+}
+
 /// A booking: what was agreed, and what became of it.
 ///
 /// Before its first event it has no id, the status [`BookingStatus::Absent`], and placeholders for the rest.

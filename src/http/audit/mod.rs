@@ -6,15 +6,17 @@ pub mod stream;
 
 use std::borrow::Cow;
 
+use daybook_domain::{Disclosed, personal::SEALED_MARKER};
 use daybook_projections::log::LogRow;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
+use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
     cursor::{Cursors, Page},
+    disclosure::{self, Disclosure},
     problem::{Problem, Result},
 };
 use crate::{
@@ -64,9 +66,11 @@ pub struct AuditEvent<'a> {
     /// The support mode, when in a support session.
     support_mode: Option<Cow<'a, str>>,
     /// Why.
-    reason: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<String>)]
+    reason: Disclosed<Cow<'a, str>>,
     /// The client's address.
-    ip: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<String>)]
+    ip: Disclosed<Cow<'a, str>>,
     /// The request it came with.
     request_id: Option<Uuid>,
     /// What belongs together.
@@ -75,9 +79,41 @@ pub struct AuditEvent<'a> {
     causation_id: Option<Cow<'a, str>>,
     /// What happened, as it was written then.
     #[schema(value_type = Object)]
-    payload: &'a RawValue,
+    payload: Payload<'a>,
     /// SHA-256 of the leaf (RFC 6962), in hex.
-    leaf_hash: String,
+    #[schema(value_type = String)]
+    leaf_hash: Disclosed<String>,
+}
+
+/// What happened, as it was written then, or without people's words.
+#[derive(Debug)]
+struct Payload<'a>(&'a RawValue);
+
+impl Serialize for Payload<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if disclosure::current() == Disclosure::Clear {
+            return self.0.serialize(serializer);
+        }
+        let mut payload: Value = serde_json::from_str(self.0.get()).map_err(S::Error::custom)?;
+        without_words(&mut payload);
+        payload.serialize(serializer)
+    }
+}
+
+/// Puts the marker in the place of every reason: they are the only words of people in a payload.
+fn without_words(payload: &mut Value) {
+    match payload {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match value {
+                    Value::String(words) if name == "reason" => SEALED_MARKER.clone_into(words),
+                    value => without_words(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_words),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// A leaf read in place: its text is the answer's, unchanged.
@@ -145,13 +181,14 @@ impl<'a> AuditEvent<'a> {
             on_behalf_of: leaf.on_behalf_of,
             role: leaf.role,
             support_mode: leaf.support_mode,
-            reason: leaf.reason,
-            ip: leaf.ip,
+            reason: leaf.reason.into(),
+            ip: leaf.ip.into(),
             request_id: leaf.request_id,
             correlation_id: leaf.correlation_id,
             causation_id: leaf.causation_id,
-            payload: leaf.payload,
-            leaf_hash: hex::encode(leaf_hash(&row.leaf)),
+            payload: Payload(leaf.payload),
+            // Nothing in a leaf is unknown but what is hidden, and addresses are few: the hash would tell them.
+            leaf_hash: hex::encode(leaf_hash(&row.leaf)).into(),
         })
     }
 }
@@ -171,5 +208,30 @@ impl<'a> AuditPage<'a> {
         let next_cursor = rows.last().filter(|_| more).and_then(|last| cursors.encode(&last.position));
         let items = rows.iter().map(AuditEvent::read).collect::<Result<_, Problem>>()?;
         Ok(Self { items, next_cursor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::respond;
+
+    async fn answered(payload: &str, disclosure: Disclosure) -> String {
+        let payload: Box<RawValue> = serde_json::from_str(payload).unwrap();
+        let response =
+            disclosure::scope(disclosure, async { respond::json(&Payload(&payload)).unwrap() }).await;
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn people_s_words_in_a_payload_are_hidden_and_the_rest_is_as_it_was_written() {
+        let payload = r#"{"ended":{"reason":"Ada \u0043anary is ill"},"minutes":30,"reason":"Ada called"}"#;
+        assert_eq!(answered(payload, Disclosure::Clear).await, payload);
+        assert_eq!(
+            answered(payload, Disclosure::Masked).await,
+            r#"{"ended":{"reason":"[personal]"},"minutes":30,"reason":"[personal]"}"#
+        );
     }
 }

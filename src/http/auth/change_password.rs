@@ -51,14 +51,14 @@ pub async fn change_password(
     Json { value, .. }: Json<ChangePassword>,
 ) -> Result<Response> {
     let row = me::row(&state, &own).await?;
-    let attributes = [row.email.as_deref().unwrap_or_default(), row.name.as_deref().unwrap_or_default()];
+    let attributes = [&row.email, &row.name].map(|value| value.expose().map_or("", String::as_str));
     password_policy::check(value.new_password.expose_secret(), &attributes, "/new_password")?;
     me::prove_password(&state, &own, value.current_password, "/current_password").await?;
     let hash = state.hash_password(value.new_password).await?;
     let command = UserCommand::ChangePassword { keep: Some(own.session) };
     let mut unit =
         own.unit(|user| Command::to(user, command)).attach(Attached::Password { user: own.user, hash });
-    if let Some(email) = row.email.and_then(|email| Email::new(&email, "").ok()) {
+    if let Some(email) = row.email.expose().and_then(|email| Email::new(email, "").ok()) {
         let house = letters::house(&state, own.tenant).await?;
         let letter = templates::password_changed(letters::to(email, Some(own.user)), &house);
         unit = unit.attach(letters::attach(&state, own.tenant, letter)?);

@@ -166,8 +166,8 @@ async fn account_of(state: &AppState, schema: &Schema, user: UserId) -> Result<O
     let row = daybook_projections::users::get(&mut tx, user.0).await?;
     tx.release();
     Ok(row.filter(|row| row.status == "active").and_then(|row| {
-        let email = Email::new(row.email.as_deref()?, "").ok()?;
-        Some((email, row.name.unwrap_or_default()))
+        let email = Email::new(row.email.expose()?, "").ok()?;
+        Some((email, row.name.into_exposed().unwrap_or_default()))
     }))
 }
 

@@ -13,7 +13,7 @@ pub mod sessions;
 
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use daybook_domain::{TenantId, UserId};
+use daybook_domain::{Disclosed, TenantId, UserId};
 use daybook_projections::{Schema, users};
 use http::header;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -67,9 +67,11 @@ pub struct SignedInUser {
     /// Their id.
     pub id: Uuid,
     /// Their e-mail address.
-    pub email: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub email: Disclosed<String>,
     /// Their name.
-    pub name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub name: Disclosed<String>,
     /// Their tier.
     pub role: String,
     /// Their tenant; null for the platform's own people.

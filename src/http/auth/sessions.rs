@@ -2,6 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
+use daybook_domain::Disclosed;
 use daybook_projections::users::{self, SessionRow};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -32,9 +33,11 @@ pub struct Session {
     /// When it was last refreshed.
     last_used_at: Option<DateTime<Utc>>,
     /// From where.
-    ip: Option<String>,
+    #[schema(value_type = Option<String>)]
+    ip: Disclosed<String>,
     /// With what.
-    user_agent: Option<String>,
+    #[schema(value_type = Option<String>)]
+    user_agent: Disclosed<String>,
 }
 
 /// List one's own sessions that have not ended, newest first.

@@ -2,10 +2,9 @@
 
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
-use daybook_domain::diff::Change;
-use daybook_domain::permission::Scope;
+use daybook_domain::{Disclosed, permission::Scope};
 use daybook_projections::{
-    booking_history::{self, HistoryRow},
+    booking_history::{self, HistoryRow, ShownChange},
     bookings,
 };
 use serde::Serialize;
@@ -45,15 +44,16 @@ pub struct HistoryItem {
     /// For whom, while hijacking.
     on_behalf_of: Option<String>,
     /// Why.
-    reason: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reason: Disclosed<String>,
     /// Where the command came in.
     source: Option<String>,
     /// What changed.
     #[schema(value_type = Vec<ChangeItem>)]
-    changes: Vec<Change>,
+    changes: Vec<ShownChange>,
 }
 
-/// One changed value, for the schema; written as [`Change`].
+/// One changed value, for the schema; written as a [`ShownChange`].
 #[derive(Debug, ToSchema)]
 pub struct ChangeItem {
     /// RFC 6901 pointer.

@@ -19,7 +19,7 @@ use axum::response::Response;
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use chrono_tz::Tz;
 use daybook_domain::{
-    BookingId,
+    BookingId, Disclosed,
     booking::{BookedTime, Booking, BookingCommand, RequestedTime},
     registry::Registered as _,
 };
@@ -101,7 +101,8 @@ pub struct BookingBody {
     #[schema(value_type = PolicyBody)]
     pub policy: Box<RawValue>,
     /// The guest's note.
-    pub notes: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub notes: Disclosed<String>,
     /// When the hold runs out.
     pub hold_expires_at: Option<DateTime<Utc>>,
     /// Its version, as in `ETag`.
@@ -170,11 +171,7 @@ impl BookingBody {
             price: booking.price.into(),
             fee: booking.fee.map(Into::into),
             policy: to_raw_value(&PolicyBody::from(&booking.policy)).map_err(Problem::internal)?,
-            notes: booking
-                .notes
-                .as_ref()
-                .and_then(|notes| notes.expose())
-                .map(|notes| notes.as_str().to_owned()),
+            notes: (&booking.notes).into(),
             hold_expires_at: booking.hold_expires_at,
             version,
             created_at: None,

@@ -29,7 +29,7 @@ impl FromParams for List {
         let page = Page::take(params)?;
         let filter = CustomerFilter {
             archived: params.optional("archived")?,
-            email: params.text("email")?,
+            email: params.personal("email")?,
             only: None,
         };
         Ok(Self { filter, page })

@@ -8,6 +8,7 @@ pub mod update;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
+    Disclosed,
     customer::{Customer, CustomerCommand},
     registry::Registered as _,
     text::{Email, Name, Phone},
@@ -40,11 +41,14 @@ pub struct CustomerBody {
     /// Their id.
     pub id: Uuid,
     /// Their name; null once erased.
-    pub name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub name: Disclosed<String>,
     /// Their e-mail address.
-    pub email: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub email: Disclosed<String>,
     /// Their telephone number.
-    pub phone: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub phone: Disclosed<String>,
     /// Whether they take no more bookings.
     pub archived: bool,
     /// The version, as in `ETag`.
@@ -118,17 +122,9 @@ impl CustomerBody {
         let customer = Customer::of(&changed.state).ok_or_else(wrong_type)?;
         Ok(Self {
             id: changed.id,
-            name: customer.name.expose().map(|name| name.as_str().to_owned()),
-            email: customer
-                .email
-                .as_ref()
-                .and_then(|email| email.expose())
-                .map(|email| email.as_str().to_owned()),
-            phone: customer
-                .phone
-                .as_ref()
-                .and_then(|phone| phone.expose())
-                .map(|phone| phone.as_str().to_owned()),
+            name: (&customer.name).into(),
+            email: (&customer.email).into(),
+            phone: (&customer.phone).into(),
             archived: customer.archived,
             version: changed.sequence,
             created_at: None,

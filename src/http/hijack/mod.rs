@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    HijackId, TenantId,
+    Disclosed, HijackId, TenantId,
     envelope::Metadata,
     hijack::{Hijack, HijackCommand},
     registry::Registered as _,
@@ -70,8 +70,9 @@ pub struct HijackBody {
     /// The support request whose window it is in.
     request_id: Option<Uuid>,
     /// Why. Not in the list of all tenants' hijacks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    #[serde(skip_serializing_if = "Disclosed::is_absent")]
+    #[schema(value_type = Option<String>)]
+    reason: Disclosed<String>,
     /// `open`, `ended` or `refused`.
     #[schema(example = "open")]
     state: String,
@@ -107,7 +108,7 @@ impl From<HijackRow> for HijackBody {
             target: Some(row.target),
             via: row.via,
             request_id: row.support_request_id,
-            reason: Some(row.reason),
+            reason: row.reason,
             state: row.state,
             started_at: row.started_at,
             expires_at: row.until,
@@ -133,7 +134,7 @@ impl From<MasqueradeRow> for HijackBody {
             target: row.target,
             via: row.how,
             request_id: row.support_request_id,
-            reason: None,
+            reason: Disclosed::ABSENT,
             state: row.state,
             started_at: row.started_at,
             expires_at: row.until,
@@ -172,7 +173,7 @@ impl HijackBody {
             target: Some(hijack.target.0),
             via: hijack.via.as_str().to_owned(),
             request_id: hijack.via.window().map(|request| request.0),
-            reason: Some(hijack.reason.to_string()),
+            reason: hijack.reason.to_string().into(),
             state: state.to_owned(),
             started_at: hijack.started_at,
             expires_at: hijack.until,

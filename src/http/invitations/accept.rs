@@ -83,8 +83,8 @@ pub async fn accept(
     let row = users::get(&mut tx, user.0).await?.ok_or_else(wrong_token)?;
     tx.release();
     let attributes = [
-        row.email.as_deref().unwrap_or_default(),
-        name.as_ref().map_or(row.name.as_deref().unwrap_or_default(), Name::as_str),
+        row.email.expose().map_or("", String::as_str),
+        name.as_ref().map_or(row.name.expose().map_or("", String::as_str), Name::as_str),
     ];
     password_policy::check(value.password.expose_secret(), &attributes, "/password")?;
     let hash = state.hash_password(value.password).await?;

@@ -6,7 +6,7 @@ pub mod handle;
 pub mod list;
 
 use chrono::{DateTime, Utc};
-use daybook_domain::{lead::Lead, registry::Registered as _};
+use daybook_domain::{Disclosed, lead::Lead, registry::Registered as _};
 use daybook_projections::leads::LeadRow;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -34,13 +34,17 @@ pub struct LeadBody {
     #[schema(example = "new")]
     status: &'static str,
     /// Who asks; null once erased.
-    name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    name: Disclosed<String>,
     /// Their e-mail address.
-    email: Option<String>,
+    #[schema(value_type = Option<String>)]
+    email: Disclosed<String>,
     /// Their telephone number.
-    phone: Option<String>,
+    #[schema(value_type = Option<String>)]
+    phone: Disclosed<String>,
     /// What they wrote.
-    message: Option<String>,
+    #[schema(value_type = Option<String>)]
+    message: Disclosed<String>,
     /// The offering they ask about.
     offering_id: Option<Uuid>,
     /// The version, as in `ETag`.
@@ -86,10 +90,10 @@ impl LeadBody {
         Ok(Self {
             id: changed.id,
             status: status(lead.handled),
-            name: lead.name.expose().map(ToString::to_string),
-            email: lead.email.as_ref().and_then(|email| email.expose()).map(ToString::to_string),
-            phone: lead.phone.as_ref().and_then(|phone| phone.expose()).map(ToString::to_string),
-            message: lead.message.as_ref().and_then(|text| text.expose()).map(ToString::to_string),
+            name: (&lead.name).into(),
+            email: (&lead.email).into(),
+            phone: (&lead.phone).into(),
+            message: (&lead.message).into(),
             offering_id: lead.offering_id.map(|id| id.0),
             version: changed.sequence,
             created_at: None,

@@ -8,6 +8,7 @@ pub mod revoke_many;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
+    Disclosed,
     permission_grant::{GrantState, PermissionGrant},
     registry::Registered as _,
 };
@@ -54,7 +55,8 @@ pub struct PermissionGrantBody {
     #[schema(example = "bookings:update:tenant")]
     permission: String,
     /// Why.
-    reason: String,
+    #[schema(value_type = String)]
+    reason: Disclosed<String>,
     /// From when on.
     granted_at: DateTime<Utc>,
     /// Until when; from this instant on it is over.
@@ -62,7 +64,8 @@ pub struct PermissionGrantBody {
     /// The user who took it back; null also where a key, the operator or the end of an account did.
     revoked_by: Option<Uuid>,
     /// Why it was taken back, if it was.
-    revoked_reason: Option<String>,
+    #[schema(value_type = Option<String>)]
+    revoked_reason: Disclosed<String>,
     /// The version, as in `ETag`.
     version: i64,
     /// When it last changed; in reads.
@@ -106,11 +109,11 @@ impl PermissionGrantBody {
             grantor_id: grant.grantor.map(|user| user.0),
             grantee_id: grant.grantee.0,
             permission: grant.permission.to_string(),
-            reason: grant.reason,
+            reason: grant.reason.into(),
             granted_at: grant.granted_at,
             expires_at: grant.expires_at,
             revoked_by: revocation.and_then(|revocation| revocation.revoked_by).map(|user| user.0),
-            revoked_reason: revocation.map(|revocation| revocation.reason.clone()),
+            revoked_reason: revocation.map(|revocation| revocation.reason.clone()).into(),
             version: changed.sequence,
             updated_at: None,
         })

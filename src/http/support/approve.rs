@@ -69,6 +69,6 @@ async fn requester(state: &AppState, call: &CallContext, id: SupportRequestId) -
     let mut tx = TenantTx::begin(pool, &Schema::platform(), Access::Read).await?;
     let user = users::get(&mut tx, request.requested_by).await?;
     tx.release();
-    let email = user.filter(|user| user.status == "active").and_then(|user| user.email);
+    let email = user.filter(|user| user.status == "active").and_then(|user| user.email.into_exposed());
     Ok(email.map(|email| Email::new(&email, "/email")).transpose()?)
 }

@@ -101,7 +101,9 @@ async fn letters(
     let window = std::time::Duration::from_secs(u64::from(minutes) * 60);
     let mut attached = Vec::new();
     for person in answerers(state, tenant).await? {
-        let Some(email) = person.email.and_then(|email| Email::new(&email, "/email").ok()) else { continue };
+        let Some(email) = person.email.expose().and_then(|email| Email::new(email, "/email").ok()) else {
+            continue;
+        };
         let to = Addressee { email, user: Some(person.id) };
         let letter = templates::support_requested(to, &house, id.0, reason.as_str(), window);
         attached.push(letters::attach(state, Some(tenant), letter)?);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    SupportRequestId, TenantId,
+    Disclosed, SupportRequestId, TenantId,
     registry::Registered as _,
     support_request::{SupportActor, SupportRequest},
     text::Reason,
@@ -74,8 +74,9 @@ pub struct SupportRequestBody {
     /// The account of the platform that asks.
     requested_by: Uuid,
     /// Why. Not in the list of all tenants' requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    #[serde(skip_serializing_if = "Disclosed::is_absent")]
+    #[schema(value_type = Option<String>)]
+    reason: Disclosed<String>,
     /// How long the window is, once approved.
     minutes: i32,
     /// `requested`, `approved`, `denied`, `revoked`, or `lapsed` when nobody answered within 24 hours.
@@ -98,8 +99,9 @@ pub struct SupportRequestBody {
     /// Of which side: `tenant`, `platform` or `operator`.
     ended_side: Option<String>,
     /// Why it was denied or revoked. Not in the list of all tenants' requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_reason: Option<String>,
+    #[serde(skip_serializing_if = "Disclosed::is_absent")]
+    #[schema(value_type = Option<String>)]
+    ended_reason: Disclosed<String>,
     /// The version, as in `ETag`.
     version: i64,
 }
@@ -110,7 +112,7 @@ impl From<SupportRequestRow> for SupportRequestBody {
             id: row.id,
             tenant: None,
             requested_by: row.requested_by,
-            reason: Some(row.reason),
+            reason: row.reason,
             minutes: row.minutes,
             state: row.state,
             open: row.open,
@@ -133,7 +135,7 @@ impl From<OverviewRow> for SupportRequestBody {
             id: row.id,
             tenant: Some(row.tenant),
             requested_by: row.requested_by,
-            reason: None,
+            reason: Disclosed::ABSENT,
             minutes: row.minutes,
             state: row.state,
             open: row.open,
@@ -144,7 +146,7 @@ impl From<OverviewRow> for SupportRequestBody {
             open_until: row.open_until,
             ended_by: row.ended_by,
             ended_side: row.ended_side,
-            ended_reason: None,
+            ended_reason: Disclosed::ABSENT,
             version: row.version,
         }
     }
@@ -163,7 +165,7 @@ impl SupportRequestBody {
             id: changed.id,
             tenant,
             requested_by: request.requested_by.0,
-            reason: Some(request.reason.to_string()),
+            reason: request.reason.to_string().into(),
             minutes: i32::try_from(request.minutes).unwrap_or(i32::MAX),
             state: request.status.as_str().to_owned(),
             open: request.is_open(committed.recorded_at),
@@ -174,7 +176,7 @@ impl SupportRequestBody {
             open_until: request.open_until,
             ended_by: by.and_then(|by| by.user()).map(|user| user.0),
             ended_side: by.map(|by| by.side().to_owned()),
-            ended_reason: request.ended.as_ref().map(|ended| ended.reason.to_string()),
+            ended_reason: request.ended.as_ref().map(|ended| ended.reason.to_string()).into(),
             version: changed.sequence,
         })
     }

@@ -33,7 +33,7 @@ impl FromParams for List {
         let filter = UserFilter {
             status: params.one_of("status", &STATUSES)?,
             tier: params.one_of("role", &tiers)?,
-            email_key: params.text("email")?.map(|email| email_key(&email)),
+            email_key: params.personal("email")?.map(|email| email_key(&email)),
         };
         Ok(Self { filter, page })
     }

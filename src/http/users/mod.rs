@@ -13,7 +13,7 @@ pub mod update;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    RoleId, UserId,
+    Disclosed, RoleId, UserId,
     permission::Tier,
     registry::Registered as _,
     user::{User, UserCommand, UserRole},
@@ -52,9 +52,11 @@ pub struct UserBody {
     /// Its id.
     pub id: Uuid,
     /// The e-mail address; null once the account is gone.
-    pub email: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub email: Disclosed<String>,
     /// The name; null once the account is gone.
-    pub name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub name: Disclosed<String>,
     /// The tier.
     pub role: String,
     /// The role of the tenant's own, in place of modules.
@@ -109,8 +111,8 @@ impl UserBody {
         let user = User::of(&changed.state).ok_or_else(wrong_type)?;
         Ok(Self {
             id: changed.id,
-            email: user.email.expose().map(|email| email.as_str().to_owned()),
-            name: user.name.expose().map(|name| name.as_str().to_owned()),
+            email: (&user.email).into(),
+            name: (&user.name).into(),
             role: user.role.tier.as_str().to_owned(),
             role_id: user.role.role_id.map(|role| role.0),
             modules: user.modules.iter().map(|module| module.as_str().to_owned()).collect(),

@@ -7,3 +7,4 @@ pub mod letters;
 pub mod people;
 pub mod process;
 pub mod site;
+pub mod walk;

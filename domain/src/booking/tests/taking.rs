@@ -1,6 +1,11 @@
 //! Taking a place.
 
 use super::*;
+use crate::{
+    Event as _, Notes, Personal,
+    diff::{Change, diff},
+    personal::revealing,
+};
 
 #[test]
 fn a_stay_is_confirmed_at_once_with_all_that_is_agreed() {
@@ -226,4 +231,47 @@ fn a_closed_schedule_is_not_booked_and_says_which_rule_closes_it() {
     let slots = context_with(slot_offering(), vec![shut]);
     assert_eq!(code(&refused(slots.clone(), vec![], book(slot("2026-07-03T09:30:00Z")))), "closed");
     assert!(decided(slots, vec![], book(slot("2026-07-03T09:00:00Z"))).is_ok());
+}
+
+#[test]
+fn what_is_personal_of_a_booking_is_known_by_its_path() {
+    let BookingTaken {
+        booking_id,
+        customer_id,
+        offering_id,
+        terms,
+        guests,
+        policy,
+        requires_approval,
+        hold_expires_at,
+        notes: _,
+    } = taken(&booked()[0]).clone();
+    // In full: whoever adds a personal field fills it here.
+    let taken = BookingTaken {
+        booking_id,
+        customer_id,
+        offering_id,
+        terms,
+        guests,
+        policy,
+        requires_approval,
+        hold_expires_at,
+        notes: Some(Personal::new(Notes::new("canary-notes", "").unwrap())),
+    };
+    let mut event = BookingEvent::Booked(Box::new(taken));
+    let mut visited = Vec::new();
+    event.visit_personal(&mut |field, _, _| visited.push(format!("/{field}")));
+    let before = serde_json::Value::Object(serde_json::Map::new());
+    let after = revealing(|| serde_json::to_value(folded(&[event])).unwrap());
+    let changes = diff(&before, &after);
+    let holding = |change: &&Change| change.new.to_string().contains("canary");
+    let (personal, open): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(holding);
+    assert_eq!(
+        personal.iter().map(|change| &change.path).collect::<Vec<_>>(),
+        visited.iter().collect::<Vec<_>>()
+    );
+    assert!(personal.iter().all(|change| is_personal(&change.path)));
+    assert!(!open.is_empty() && open.iter().all(|change| !is_personal(&change.path)));
+    // A part of one, and what holds one.
+    assert!(is_personal("/notes/$personal") && is_personal("") && !is_personal("/notes_of_nobody"));
 }

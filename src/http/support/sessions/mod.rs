@@ -6,7 +6,7 @@ pub mod get;
 pub mod list;
 
 use chrono::{DateTime, Utc};
-use daybook_domain::{registry::Registered as _, support_session::SupportSession};
+use daybook_domain::{Disclosed, registry::Registered as _, support_session::SupportSession};
 use daybook_projections::{masquerade_overview::MasqueradeRow, support_sessions::SupportSessionRow};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -47,8 +47,9 @@ pub struct SupportSessionBody {
     /// The support request whose window it is in.
     request_id: Option<Uuid>,
     /// Why. Not in the list of all tenants' sessions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    #[serde(skip_serializing_if = "Disclosed::is_absent")]
+    #[schema(value_type = Option<String>)]
+    reason: Disclosed<String>,
     /// `open`, `ended` or `refused`.
     #[schema(example = "open")]
     state: String,
@@ -82,7 +83,7 @@ impl From<SupportSessionRow> for SupportSessionBody {
             user_id: row.user_id,
             mode: row.mode,
             request_id: row.support_request_id,
-            reason: Some(row.reason),
+            reason: row.reason,
             state: row.state,
             started_at: row.started_at,
             expires_at: row.until,
@@ -106,7 +107,7 @@ impl From<MasqueradeRow> for SupportSessionBody {
             user_id: row.user_id,
             mode: row.how,
             request_id: row.support_request_id,
-            reason: None,
+            reason: Disclosed::ABSENT,
             state: row.state,
             started_at: row.started_at,
             expires_at: row.until,
@@ -143,7 +144,7 @@ impl SupportSessionBody {
             user_id: session.user_id.0,
             mode: session.mode.as_str().to_owned(),
             request_id: session.support_request_id.map(|request| request.0),
-            reason: Some(session.reason.to_string()),
+            reason: session.reason.to_string().into(),
             state: state.to_owned(),
             started_at: session.started_at,
             expires_at: session.until,
