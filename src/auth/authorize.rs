@@ -165,7 +165,11 @@ async fn tenant_agrees(state: &AppState, principal: &Principal, headers: &Header
     }
 }
 
-fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
+/// To how much a caller may do what is required.
+///
+/// # Errors
+/// `forbidden` when they may not.
+pub(super) fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
     match requirement {
         either @ Requirement::Either { .. } => allowed(principal, either.of_side(principal.tenant.is_some())),
         Requirement::Public => Ok(Scope::Own),
@@ -227,7 +231,8 @@ fn unauthenticated(challenge: HeaderValue) -> Problem {
         .with_header(header::WWW_AUTHENTICATE, challenge)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str> {
+/// The one bearer token of a request.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (values.next(), values.next()) {
         (Some(one), None) => one.to_str().ok(),

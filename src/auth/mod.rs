@@ -14,6 +14,7 @@ pub mod principal;
 pub mod refresh_token;
 pub mod routes;
 pub mod sealed;
+pub mod watch;
 
 pub use directory::AuthDirectory;
 pub use principal::{Caller, Credential, Principal};
