@@ -17,6 +17,7 @@ pub mod limits;
 pub mod mail;
 pub mod random;
 pub mod rotating_log;
+pub mod sample;
 pub mod security_log;
 pub mod serve;
 pub mod telemetry;

@@ -10,6 +10,7 @@ pub mod keys_reload;
 pub mod mailer;
 pub mod projector;
 pub mod rate_limit_pruning;
+pub mod sample_reset;
 pub mod support_overview;
 
 use std::{
@@ -54,6 +55,8 @@ pub struct WorkerSettings {
     pub txt_lookup: TxtLookup,
     /// How often each tenant's support requests are looked at for what was not copied for the platform.
     pub support_overview: Duration,
+    /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
+    pub sample_reset: Duration,
     /// How often months of the access log that are past retention are looked for.
     pub retention: Duration,
 }
@@ -72,6 +75,7 @@ impl Default for WorkerSettings {
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),
             support_overview: Duration::from_secs(30),
+            sample_reset: Duration::from_secs(3 * 3_600),
             retention: Duration::from_secs(86_400),
         }
     }
@@ -103,6 +107,7 @@ impl Workers {
             stop.clone(),
         ));
         tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(sample_reset::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));

@@ -52,6 +52,7 @@ mod revocation;
 #[cfg(feature = "route53")]
 mod route53;
 mod route_matrix;
+mod sample_tenant;
 mod sessions;
 mod small_promises;
 mod support;
