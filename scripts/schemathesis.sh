@@ -163,13 +163,16 @@ run() {
         --generation-database none --no-color --request-timeout 15 "$@")
 }
 
+# Server-sent events have no end, and what reads answers whole would wait for it.
+endless=(--exclude-operation-id audit_live)
+
 # What could take away the very credentials this runs with comes after everything else.
 last=()
 for operation in revoke_api_key logout end_session change_password delete_me; do
     last+=(--exclude-operation-id "$operation")
 done
 status=0
-run --phases examples,coverage,fuzzing,stateful "${last[@]}" "$@" || status=$?
+run --phases examples,coverage,fuzzing,stateful "${endless[@]}" "${last[@]}" "$@" || status=$?
 [ $# -gt 0 ] || run --phases examples,coverage,fuzzing "${last[@]/--exclude/--include}" || status=$?
 
 # What the server itself takes for its own fault, whatever it answered.

@@ -11,6 +11,7 @@ use chrono_tz::Tz;
 use daybook_domain::{Slug, TenantId};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     access_log::AccessLog,
@@ -27,7 +28,7 @@ use crate::{
         envelope,
         problem::{Problem, Result},
     },
-    limits::Limits,
+    limits::{Limits, streams::OpenStreams},
     mail::{
         sealer::KeySealer,
         transport::{Transport, TransportError},
@@ -63,6 +64,8 @@ struct Inner {
     security_log: SecurityLog,
     masquerade_log: MasqueradeLog,
     access_log: AccessLog,
+    streams: OpenStreams,
+    closing: CancellationToken,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
     readiness: tokio::sync::Mutex<Option<(Instant, bool)>>,
@@ -99,6 +102,8 @@ impl AppState {
                 metrics: metrics(),
                 security_log: SecurityLog::new(&settings.data_dir),
                 masquerade_log: MasqueradeLog::new(&settings.data_dir),
+                streams: OpenStreams::default(),
+                closing: CancellationToken::new(),
                 openapi: OnceLock::new(),
                 slugs: Mutex::default(),
                 readiness: tokio::sync::Mutex::default(),
@@ -207,6 +212,16 @@ impl AppState {
     /// The log of calls made with API keys.
     pub fn access_log(&self) -> &AccessLog {
         &self.inner.access_log
+    }
+
+    /// The answers that have no end of their own, by whom they are for.
+    pub fn streams(&self) -> &OpenStreams {
+        &self.inner.streams
+    }
+
+    /// Cancelled when the server stops: what has no end of its own ends then.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.inner.closing
     }
 
     /// Lets go of what is kept only for a while; called every few seconds by the accept loop.

@@ -18,6 +18,7 @@ pub mod mail;
 pub mod masquerade_log;
 pub mod random;
 pub mod rotating_log;
+pub mod sample;
 pub mod security_log;
 pub mod serve;
 pub mod telemetry;

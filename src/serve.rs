@@ -140,6 +140,7 @@ pub async fn serve_with(
         }
     }
     drop(listener);
+    state.closing().cancel();
     if timeout(limits.grace, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests in flight did not finish in time");
     }

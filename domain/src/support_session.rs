@@ -227,11 +227,16 @@ pub enum SupportSessionEvent {
     Ended(Ended),
 }
 
+impl SupportSessionEvent {
+    /// The type of what says that something was read.
+    pub const VIEWED: &'static str = "support.viewed";
+}
+
 impl Event for SupportSessionEvent {
     const TYPES: &'static [(&'static str, u16)] = &[
         ("support.session_started", 1),
         ("support.session_refused", 1),
-        ("support.viewed", 1),
+        (Self::VIEWED, 1),
         ("support.action_refused", 1),
         ("support.session_ended", 1),
     ];
@@ -240,7 +245,7 @@ impl Event for SupportSessionEvent {
         match self {
             Self::Started { .. } => "support.session_started",
             Self::Refused { .. } => "support.session_refused",
-            Self::Viewed(_) => "support.viewed",
+            Self::Viewed(_) => Self::VIEWED,
             Self::Denied(_) => "support.action_refused",
             Self::Ended(_) => "support.session_ended",
         }

@@ -120,7 +120,9 @@ const RESERVED_SLUGS: [&str; 24] = [
 impl Slug {
     /// Whether it would pass for the platform itself: such a one is for the operator to give.
     pub fn is_reserved(&self) -> bool {
-        RESERVED_SLUGS.contains(&self.as_str())
+        let text = self.as_str();
+        // The sample tenant is made anew under another name each time.
+        RESERVED_SLUGS.contains(&text) || text == "sample" || text.starts_with("sample-")
     }
 }
 
@@ -153,7 +155,10 @@ mod tests {
     #[test]
     fn a_slug_is_a_schema_of_its_own() {
         assert!(!Slug::new("camp-river-2", "/slug").unwrap().is_reserved());
-        assert!(Slug::new("www", "/slug").unwrap().is_reserved());
+        for reserved in ["www", "sample", "sample-20260101-2"] {
+            assert!(Slug::new(reserved, "/slug").unwrap().is_reserved());
+        }
+        assert!(!Slug::new("samples", "/slug").unwrap().is_reserved());
         for wrong in ["a", "1camp", "Camp", "camp_river", "camp\"; drop", &"a".repeat(49)] {
             assert!(Slug::new(wrong, "/slug").is_err(), "{wrong}");
         }

@@ -56,6 +56,9 @@ pub async fn authorize(State(state): State<AppState>, request: Request, next: Ne
             let caller = authorized.principal.clone();
             let asked = asked(&caller, &parts);
             parts.extensions.insert(authorized);
+            if let Some(asked) = &asked {
+                parts.extensions.insert(asked.clone());
+            }
             let shown = Disclosure::to(&caller);
             let mut response = disclosure::scope(shown, next.run(Request::from_parts(parts, body))).await;
             if let Some(asked) = asked {
@@ -221,7 +224,11 @@ async fn tenant_agrees(state: &AppState, principal: &Principal, headers: &Header
     }
 }
 
-fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
+/// To how much a caller may do what is required.
+///
+/// # Errors
+/// `forbidden` when they may not.
+pub(super) fn allowed(principal: &Principal, requirement: Requirement) -> Result<Scope> {
     match requirement {
         either @ Requirement::Either { .. } => allowed(principal, either.of_side(principal.tenant.is_some())),
         Requirement::Public => Ok(Scope::Own),
@@ -284,7 +291,8 @@ fn unauthenticated(challenge: HeaderValue) -> Problem {
         .with_header(header::WWW_AUTHENTICATE, challenge)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str> {
+/// The one bearer token of a request.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (values.next(), values.next()) {
         (Some(one), None) => one.to_str().ok(),

@@ -16,6 +16,7 @@ pub mod refresh_token;
 pub mod routes;
 pub mod sealed;
 pub mod sightings;
+pub mod watch;
 
 pub use directory::AuthDirectory;
 pub use principal::{Caller, Credential, Principal};

@@ -203,6 +203,7 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/api-calls", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/stream", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
     ("GET", "/api/v1/platform/tenants", platform(Tenants, Read)),
     ("POST", "/api/v1/platform/tenants", platform(Tenants, Create)),

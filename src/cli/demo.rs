@@ -29,19 +29,20 @@ use crate::{
     config::Settings,
     eventstore::{Attached, Command, EventStore, IdempotencyKey, StoreError, Unit},
     import::{self, ImportOptions, PoolSizing},
+    sample,
     tenancy::{Access, TenantInfo, TenantTx, admin::NewTenant},
 };
 
 /// Real bookings of two hotels, arrivals 1 to 21 July 2016; see demo/README.md for source and licence.
 const HOTEL_BOOKINGS: &[u8] = include_bytes!("../../demo/hotel_bookings_july_2016.csv.gz");
 
-/// Ids of what the demo makes are derived from this, so that a second start finds them again.
-/// The owner of each sample tenant.
+/// The owner of each tenant of the demo.
 const OWNER: &str = "owner@daybook.example";
 /// The demo's superuser.
 const SUPERUSER: &str = "root@daybook.example";
 /// What the demo's own API keys are called.
 const DEMO_KEY: &str = "demo";
+/// Ids of what the demo makes are derived from this, so that a second start finds them again.
 const NAMESPACE: Uuid = Uuid::from_u128(0x0192_4d0d_6c1b_7f4a_9a62_d0e5_dab0_0c01);
 
 #[derive(Debug, Args)]
@@ -59,13 +60,7 @@ struct Sample {
     time_zone: chrono_tz::Tz,
 }
 
-const SAMPLES: [Sample; 3] = [
-    Sample {
-        slug: "sample",
-        name: "Sample tenant",
-        plan: "business",
-        time_zone: chrono_tz::Europe::Brussels,
-    },
+const SAMPLES: [Sample; 2] = [
     Sample {
         slug: "demo-camping",
         name: "Camping River",
@@ -78,7 +73,10 @@ const SAMPLES: [Sample; 3] = [
 pub async fn run(settings: Settings, _args: DemoArgs) -> anyhow::Result<()> {
     let runtime = Runtime::open(settings, Mode::Server, import::store_settings()).await?;
     crate::tenancy::migrate::all(runtime.store.database(), |_, _| {}).await?;
-    let mut logins = Vec::new();
+    let sample =
+        sample::ensure(&runtime.store, &runtime.directory).await.context("make the sample tenant")?;
+    let tenant = runtime.directory.by_id(sample).await?.context("find the sample tenant")?;
+    let mut logins = vec![login(&runtime, tenant).await?];
     for sample in &SAMPLES {
         let tenant =
             find_or_create(&runtime, sample).await.with_context(|| format!("make {}", sample.slug))?;
@@ -88,9 +86,7 @@ pub async fn run(settings: Settings, _args: DemoArgs) -> anyhow::Result<()> {
         } else {
             fill_camping(&runtime.store, &schema, sample.slug).await?;
         }
-        let key = renew_token(&runtime, sample).await?;
-        let password = sign_in_anew(&runtime, &schema, OWNER, Tier::TenantOwner).await?;
-        logins.push(Login { tenant, key, password });
+        logins.push(login(&runtime, tenant).await?);
     }
     let mail = runtime.settings.mail_dir();
     let superuser = sign_in_anew(&runtime, &Schema::platform(), SUPERUSER, Tier::Superuser).await?;
@@ -102,6 +98,13 @@ struct Login {
     tenant: TenantInfo,
     key: String,
     password: String,
+}
+
+/// A new key and a new password of a tenant's owner.
+async fn login(runtime: &Runtime, tenant: TenantInfo) -> anyhow::Result<Login> {
+    let key = renew_token(runtime, &tenant).await?;
+    let password = sign_in_anew(runtime, &Schema::tenant(tenant.id), OWNER, Tier::TenantOwner).await?;
+    Ok(Login { tenant, key, password })
 }
 
 /// An account of this address with a new password: only hashes are kept, so each start sets another one.
@@ -139,9 +142,8 @@ async fn find_or_create(runtime: &Runtime, sample: &Sample) -> anyhow::Result<Te
 }
 
 /// Only hashes of keys are stored, so each start issues a new one and revokes those of earlier starts.
-async fn renew_token(runtime: &Runtime, sample: &Sample) -> anyhow::Result<String> {
+async fn renew_token(runtime: &Runtime, tenant: &TenantInfo) -> anyhow::Result<String> {
     let metadata = cli_metadata("demo");
-    let tenant = runtime.admin.find(sample.slug).await?;
     runtime.admin.command(tenant.id, TenantCommand::Activate, &metadata).await?;
     for id in demo_keys(runtime, tenant.id).await? {
         runtime.admin.revoke_key(tenant.id, id, &metadata).await?;

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::{
     client_address::ClientAddress,
     headers::{
-        IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, RATE_LIMIT, RATE_LIMIT_POLICY, TRACEPARENT, X_GUEST_TOKEN,
-        X_LOG_POSITION, X_MIN_POSITION, X_REQUEST_ID, X_TENANT_SLUG,
+        IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LAST_EVENT_ID, RATE_LIMIT, RATE_LIMIT_POLICY, TRACEPARENT,
+        X_GUEST_TOKEN, X_LOG_POSITION, X_MIN_POSITION, X_REQUEST_ID, X_TENANT_SLUG,
     },
 };
 use crate::{
@@ -208,6 +208,7 @@ pub fn layer(state: &AppState) -> CorsLayer {
             X_TENANT_SLUG,
             X_GUEST_TOKEN,
             X_MIN_POSITION,
+            LAST_EVENT_ID,
             TRACEPARENT,
         ])
         .expose_headers(exposed())

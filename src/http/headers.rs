@@ -12,6 +12,8 @@ pub const X_GUEST_TOKEN: HeaderName = HeaderName::from_static("x-guest-token");
 pub const X_LOG_POSITION: HeaderName = HeaderName::from_static("x-log-position");
 /// The position a read must have seen.
 pub const X_MIN_POSITION: HeaderName = HeaderName::from_static("x-min-position");
+/// The position a client of a stream of events was told last.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The key under which a POST may be repeated.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the answer to a repeated request.

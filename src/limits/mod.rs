@@ -9,6 +9,7 @@
 pub mod hourly;
 pub mod local;
 pub mod shared;
+pub mod streams;
 
 use std::{sync::Arc, time::Duration};
 

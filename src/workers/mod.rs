@@ -11,6 +11,7 @@ pub mod mailer;
 pub mod masquerade_sweep;
 pub mod projector;
 pub mod rate_limit_pruning;
+pub mod sample_reset;
 pub mod support_overview;
 
 use std::{
@@ -58,6 +59,8 @@ pub struct WorkerSettings {
     pub support_overview: Duration,
     /// How often support sessions and hijacks that ran out are looked for.
     pub masquerade_sweep: Duration,
+    /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
+    pub sample_reset: Duration,
     /// How often months of the access log that are past retention are looked for.
     pub retention: Duration,
 }
@@ -77,6 +80,7 @@ impl Default for WorkerSettings {
             txt_lookup: TxtLookup::new(None),
             support_overview: Duration::from_secs(30),
             masquerade_sweep: Duration::from_secs(10),
+            sample_reset: Duration::from_secs(3 * 3_600),
             retention: Duration::from_secs(86_400),
         }
     }
@@ -108,6 +112,7 @@ impl Workers {
             stop.clone(),
         ));
         tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(sample_reset::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));

@@ -269,8 +269,9 @@ impl World {
 }
 
 /// The routes that show personal data to those who may read it.
-pub const PERSONAL: [&str; 23] = [
+pub const PERSONAL: [&str; 24] = [
     "/api/v1/audit/events",
+    "/api/v1/audit/stream",
     "/api/v1/audit/streams/{type}/{id}",
     "/api/v1/auth/sessions",
     "/api/v1/bookings",
@@ -350,7 +351,10 @@ async fn a_redacted_session_finds_personal_data_nowhere() {
     }
     // A value cannot be guessed at by searching for it either.
     for route in ["/api/v1/customers", "/api/v1/users"] {
-        let searched = walk.answers.iter().filter(|(of, asked, _)| of == route && asked.contains(r#"["email","#));
+        let searched = walk
+            .answers
+            .iter()
+            .filter(|(of, asked, _)| of == route && asked.to_lowercase().contains(r#"["email","zq"#));
         let statuses: BTreeSet<u16> = searched.map(|(.., status)| *status).collect();
         assert_eq!(statuses, BTreeSet::from([403]), "{route}");
     }

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod api_calls;
+mod audit_stream;
 mod bad_input;
 mod batching;
 mod bookings;
@@ -54,11 +55,13 @@ mod revocation;
 #[cfg(feature = "route53")]
 mod route53;
 mod route_matrix;
+mod sample_tenant;
 mod sessions;
 mod small_promises;
 mod support;
 mod support_requests;
 mod support_sessions;
+mod support_streams;
 mod takeovers;
 mod time_limits;
 mod tokens;

@@ -67,6 +67,8 @@ async fn ask(app: &TestApp, route: &str, token: Option<&str>, slug: Option<&str>
     let mut request = app
         .client
         .request(method, format!("http://{}{path}", app.address))
+        // Nor a place in a stream that anybody was told: it would have no end.
+        .header("Last-Event-ID", "none")
         .json(&json!({"no such field": 1}));
     if let Some(token) = token {
         request = request.bearer_auth(token);

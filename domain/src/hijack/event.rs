@@ -63,11 +63,16 @@ pub enum HijackEvent {
     Ended(Ended),
 }
 
+impl HijackEvent {
+    /// The type of what says that something was read.
+    pub const VIEWED: &'static str = "hijack.viewed";
+}
+
 impl Event for HijackEvent {
     const TYPES: &'static [(&'static str, u16)] = &[
         ("hijack.started", 1),
         ("hijack.refused", 1),
-        ("hijack.viewed", 1),
+        (Self::VIEWED, 1),
         ("hijack.action_refused", 1),
         ("hijack.ended", 1),
     ];
@@ -76,7 +81,7 @@ impl Event for HijackEvent {
         match self {
             Self::Started { .. } => "hijack.started",
             Self::Refused { .. } => "hijack.refused",
-            Self::Viewed(_) => "hijack.viewed",
+            Self::Viewed(_) => Self::VIEWED,
             Self::Denied(_) => "hijack.action_refused",
             Self::Ended(_) => "hijack.ended",
         }

@@ -2,6 +2,7 @@
 
 pub mod api_calls;
 pub mod events;
+pub mod live;
 pub mod stream;
 
 use std::borrow::Cow;
@@ -32,6 +33,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(events::events))
         .routes(routes!(api_calls::list))
+        .routes(routes!(live::live))
         .routes(routes!(stream::stream))
 }
 

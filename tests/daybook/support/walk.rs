@@ -1,14 +1,21 @@
 //! A walk over every read of the API, as its own description tells of them, that looks for values which must not be
 //! seen: in bodies, in headers, in refusals; as they are, in other cases and in the usual encodings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use futures_util::future::join_all;
 use serde_json::Value;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::app::{TestApp, read};
+
+/// A stream that says nothing for so long has said all there is.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// What stands for personal data somewhere.
 #[derive(Clone, Debug)]
@@ -414,13 +421,22 @@ impl Walker<'_> {
         if question.with_token {
             request = request.bearer_auth(self.token);
         }
-        let response = request.send().await.unwrap();
+        let mut response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let text =
             |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers =
             response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        (status, headers, String::from_utf8_lossy(&response.bytes().await.unwrap()).into_owned())
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        if !kind.starts_with("text/event-stream") {
+            return (status, headers, String::from_utf8_lossy(&response.bytes().await.unwrap()).into_owned());
+        }
+        // It has no end: what it has to say by now is said when it falls silent.
+        let mut said = Vec::new();
+        while let Ok(Ok(Some(chunk))) = timeout(SILENCE, response.chunk()).await {
+            said.extend_from_slice(&chunk);
+        }
+        (status, headers, String::from_utf8_lossy(&said).into_owned())
     }
 
     fn note(&mut self, question: &Question, status: u16, headers: &[(String, String)], body: &str) {

@@ -25,8 +25,12 @@ use crate::{
         respond::{self, subject, wrong_type},
         support::masquerades_copied,
     },
+    sample,
     security_log::SecurityEventKind,
 };
+
+/// What the sample tenant goes by, whatever its slug is today.
+const SAMPLE: &str = "sample";
 
 /// How much a session shows.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -143,14 +147,17 @@ pub async fn create(
     respond::created(&committed, "support/sessions", &body)
 }
 
-/// The tenant that is meant, and whether it is the sample tenant.
+/// The tenant that is meant, and whether it is the sample tenant: that has another slug each day, and goes by
+/// [`SAMPLE`] as well.
 async fn tenant(state: &AppState, mode: SupportMode, slug: Option<&str>) -> Result<(TenantId, bool)> {
-    let named = match slug {
-        Some(slug) => Some(state.tenant_of_slug(slug).await?.ok_or_else(Problem::not_found)?),
-        None => None,
-    };
-    match (mode, named) {
-        (_, Some(named)) => Ok((named, false)),
-        (_, None) => Err(Problem::field("/tenant", "required", "name the tenant")),
+    if mode == SupportMode::Mock {
+        let sample = sample::ensure(state.store(), state.directory()).await?;
+        let named = match slug {
+            None | Some(SAMPLE) => sample,
+            Some(slug) => state.tenant_of_slug(slug).await?.ok_or_else(Problem::not_found)?,
+        };
+        return Ok((named, named == sample));
     }
+    let slug = slug.ok_or_else(|| Problem::field("/tenant", "required", "name the tenant"))?;
+    Ok((state.tenant_of_slug(slug).await?.ok_or_else(Problem::not_found)?, false))
 }
