@@ -35,6 +35,7 @@ pub mod run;
 pub mod schedules;
 mod schema;
 pub mod settings;
+pub mod support_audit;
 pub mod support_counts;
 pub mod support_overview;
 pub mod support_requests;

@@ -205,6 +205,8 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/audit/api-calls", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/stream", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/support", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/support/{id}", tenant(Audit, Read)),
     ("GET", "/api/v1/platform/tenants", platform(Tenants, Read)),
     ("POST", "/api/v1/platform/tenants", platform(Tenants, Create)),
     ("GET", "/api/v1/platform/tenants/{id}", platform(Tenants, Read)),

@@ -269,10 +269,11 @@ impl World {
 }
 
 /// The routes that show personal data to those who may read it.
-pub const PERSONAL: [&str; 24] = [
+pub const PERSONAL: [&str; 25] = [
     "/api/v1/audit/events",
     "/api/v1/audit/stream",
     "/api/v1/audit/streams/{type}/{id}",
+    "/api/v1/audit/support",
     "/api/v1/auth/sessions",
     "/api/v1/bookings",
     "/api/v1/bookings/{id}",

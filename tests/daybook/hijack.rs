@@ -79,6 +79,13 @@ async fn both_names_are_on_everything() {
     assert_eq!(stream[1]["on_behalf_of"], json!(format!("user:{}", owner.id)));
     assert_eq!(stream[3]["payload"]["by"], json!({"side": "platform", "user_id": sue.id}));
 
+    let audit = app.get_as(&owner.token, "/audit/support?kind=hijack").await.expect(200);
+    let item = &audit.body["items"][0];
+    assert_eq!((&item["target"], &item["how"]), (&json!(owner.id), &json!("window")));
+    let told: Vec<&str> =
+        item["activity"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
+    assert_eq!(told, ["viewed", "viewed", "done"]);
+
     let log = lines(&app).await;
     let line = |n: usize, member: &str| log[n][member].clone();
     assert_eq!(log.len(), 2, "{log:?}");

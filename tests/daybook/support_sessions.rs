@@ -110,6 +110,56 @@ async fn a_real_session_is_in_its_window_and_everything_in_it_is_in_the_log() {
     assert_eq!((&made["support_mode"], &made["on_behalf_of"]), (&json!("real"), &Value::Null));
     assert_eq!(made["causation_id"], json!(format!("support_session:{session}")));
 
+    // An auditor reads it in one place: what was seen, done and refused, in that order.
+    let audit = app.get_as(&owner.token, "/audit/support").await.expect(200);
+    let item = &audit.body["items"][0];
+    assert_eq!(
+        (&item["id"], &item["kind"], &item["state"]),
+        (&json!(session), &json!("support_session"), &json!("open"))
+    );
+    assert_eq!(
+        (&item["how"], &item["user_id"], &item["more"]),
+        (&json!("real"), &json!(sue.id), &json!(false))
+    );
+    let whole = app.get_as(&owner.token, &format!("/audit/support/{session}?limit=3")).await.expect(200);
+    let rest = whole.body["next_cursor"].as_str().unwrap();
+    let rest = app
+        .get_as(&owner.token, &format!("/audit/support/{session}?limit=3&cursor={rest}"))
+        .await
+        .expect(200);
+    let activity = [whole, rest].map(|page| page.body["items"].as_array().unwrap().clone()).concat();
+    assert_eq!(item["activity"], json!(activity));
+    let told: Vec<(&str, &str, &Value)> = activity
+        .iter()
+        .map(|one| {
+            (one["what"].as_str().unwrap(), one["route"].as_str().unwrap_or_default(), &one["resource_ids"])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("viewed", "/api/v1/customers/{id}", &json!([ada])),
+            ("viewed", "/api/v1/customers", &json!([ada])),
+            ("viewed", "/api/v1/customers/{id}", &json!([])),
+            ("done", "", &json!([bob])),
+            ("refused", "/api/v1/api-keys", &json!([])),
+        ]
+    );
+    assert_eq!(
+        (&activity[3]["type"], &activity[3]["aggregate_type"]),
+        (&json!("customer.registered"), &json!("customer"))
+    );
+    for (query, found) in [
+        ("?kind=hijack", 0),
+        ("?kind=support_session&state=open", 1),
+        (&format!("?user_id={}&request_id={request}", sue.id), 1),
+        ("?state=refused", 0),
+        ("?to=2020-01-01", 0),
+    ] {
+        let page = app.get_as(&owner.token, &format!("/audit/support{query}")).await.expect(200);
+        assert_eq!(page.body["items"].as_array().unwrap().len(), found, "{query}");
+    }
+
     let ended = app.with_token(&token, Method::DELETE, &format!("/support/sessions/{session}"), None).await;
     ended.expect(204);
     app.get_as(&token, "/customers").await.expect_problem(401, "unauthenticated");

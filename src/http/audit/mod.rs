@@ -4,6 +4,7 @@ pub mod api_calls;
 pub mod events;
 pub mod live;
 pub mod stream;
+pub mod support;
 
 use std::borrow::Cow;
 
@@ -35,6 +36,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(api_calls::list))
         .routes(routes!(live::live))
         .routes(routes!(stream::stream))
+        .routes(routes!(support::list))
+        .routes(routes!(support::one))
 }
 
 /// An event of the log. Personal values are not in it: the leaf holds commitments to them.
