@@ -19,6 +19,7 @@ mod operations;
 mod reads;
 mod report;
 mod stack;
+mod support;
 mod writes;
 
 use std::time::{Duration, Instant};
@@ -77,6 +78,7 @@ enum Measure {
     Bookings { clients: usize, tenants: usize },
     Reads,
     Accounts,
+    Support,
     Replay,
     Rebuild,
     Import,
@@ -84,7 +86,7 @@ enum Measure {
 }
 
 /// All of them; those that leave much behind come late.
-const MEASURES: [Measure; 16] = [
+const MEASURES: [Measure; 17] = [
     Measure::Start,
     Measure::Provision,
     Measure::Bookings { clients: 1, tenants: 1 },
@@ -92,6 +94,7 @@ const MEASURES: [Measure; 16] = [
     Measure::Bookings { clients: 32, tenants: 1 },
     Measure::Reads,
     Measure::Accounts,
+    Measure::Support,
     Measure::Replay,
     Measure::Rebuild,
     Measure::Bookings { clients: 1, tenants: 20 },
@@ -111,6 +114,7 @@ impl Measure {
             Self::Bookings { clients, tenants } => format!("bookings {clients}x{tenants}"),
             Self::Reads => "reads".to_owned(),
             Self::Accounts => "accounts".to_owned(),
+            Self::Support => "support".to_owned(),
             Self::Replay => "replay".to_owned(),
             Self::Rebuild => "rebuild".to_owned(),
             Self::Import => "import".to_owned(),
@@ -137,6 +141,7 @@ impl Measure {
             Self::Bookings { clients, tenants } => writes::bookings(bench, clients, tenants).await,
             Self::Reads => reads::reads(bench).await,
             Self::Accounts => accounts::accounts(bench).await,
+            Self::Support => support::support(bench).await,
             Self::Replay => operations::replay(bench).await,
             Self::Rebuild => operations::rebuild(bench).await,
             Self::Import => operations::import(bench).await,

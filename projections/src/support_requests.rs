@@ -69,13 +69,15 @@ pub async fn get(connection: &mut PgConnection, id: Uuid) -> Result<Option<Suppo
     .await
 }
 
-/// Support requests in the order of their ids, after the one given; of one state, or, as `open`, those whose window is.
+/// Support requests in the order of their ids, after the one given; of one state, or, as `open`, those whose
+/// window is; and made by one account.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn list(
     connection: &mut PgConnection,
     state: Option<&str>,
+    requested_by: Option<Uuid>,
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<SupportRequestRow>, sqlx::Error> {
@@ -90,9 +92,11 @@ pub async fn list(
                       coalesce(status = 'approved' AND open_until > now(), false) AS open
            ) AS at_present
            WHERE id > $1 AND ($2::text IS NULL OR state = $2 OR ($2 = 'open' AND open))
-           ORDER BY id LIMIT $3"#,
+             AND ($3::uuid IS NULL OR requested_by = $3)
+           ORDER BY id LIMIT $4"#,
         after.unwrap_or_default(),
         state,
+        requested_by,
         limit
     )
     .fetch_all(connection)

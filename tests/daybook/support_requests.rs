@@ -100,6 +100,10 @@ async fn a_request_is_made_approved_and_revoked() {
     assert_eq!(seen.body["reason"], asking("camp")["reason"]);
     assert_eq!(seen.body.get("tenant"), None);
     assert_eq!(listed(&app, &manager, "?state=requested").await, [id(&made)]);
+    for who in [&manager, &sue] {
+        assert_eq!(listed(&app, who, &format!("?requested_by={}", sue.id)).await, [id(&made)]);
+        assert!(listed(&app, who, &format!("?requested_by={}", manager.id)).await.is_empty());
+    }
     let headers = [("If-Match", "\"2\"")];
     let stale = app.client.post(app.url(&format!("{path}/approve"))).bearer_auth(&owner.token);
     read(stale.header(headers[0].0, headers[0].1)).await.expect_problem(412, "version_conflict");

@@ -28,6 +28,7 @@ pub struct List {
     state: Option<String>,
     tenant: Option<String>,
     mine: Option<bool>,
+    requested_by: Option<Uuid>,
     page: Page,
 }
 
@@ -38,6 +39,7 @@ impl FromParams for List {
             state: params.one_of("state", STATES)?,
             tenant: params.text("tenant")?,
             mine: params.optional("mine")?,
+            requested_by: params.optional("requested_by")?,
         })
     }
 }
@@ -50,6 +52,7 @@ impl FromParams for List {
         ("state" = Option<String>, Query, description = "`requested`, `approved`, `open` (approved, and the window is not over), `denied`, `revoked` or `lapsed`"),
         ("tenant" = Option<String>, Query, description = "Only of the tenant of this slug; for the platform's people"),
         ("mine" = Option<bool>, Query, description = "Only one's own; for the platform's people"),
+        ("requested_by" = Option<Uuid>, Query, description = "Only made by this account of the platform"),
         ("limit" = Option<i64>, Query, description = "1 to 200, 50 if left out"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("X-Min-Position" = Option<i64>, Header, description = "The position of the caller's own log to have seen"),
@@ -63,7 +66,7 @@ pub async fn list(
     State(state): State<AppState>,
     viewer: Viewer,
     min: MinPosition,
-    Query(List { state: wanted, tenant, mine, page }): Query<List>,
+    Query(List { state: wanted, tenant, mine, requested_by, page }): Query<List>,
 ) -> Result<Response> {
     let keys = state.store().keys();
     match viewer {
@@ -74,17 +77,18 @@ pub async fn list(
                     return Err(Problem::field(name, "unknown_field", why));
                 }
             }
-            let question = format!("support requests {wanted:?}");
+            let question = format!("support requests {wanted:?} {requested_by:?}");
             let cursors = Cursors::new(keys, call.caller.tenant, &question);
             let after: Option<Uuid> = cursors.decode(&page)?;
             let mut tx = position::read(&state, &call, min).await?;
-            let rows = support_requests::list(&mut tx, wanted.as_deref(), after, page.fetch()).await?;
+            let rows =
+                support_requests::list(&mut tx, wanted.as_deref(), requested_by, after, page.fetch()).await?;
             tx.release();
             respond::json(&cursors.page(&page, rows, |row| row.id, SupportRequestBody::from))
         }
         Viewer::Platform(principal) => {
             let own = principal.session().map(|(user, _)| user.0);
-            let requested_by = own.filter(|_| mine == Some(true));
+            let requested_by = own.filter(|_| mine == Some(true)).or(requested_by);
             let filter = OverviewFilter { tenant, state: wanted, requested_by };
             let question = format!("support requests of all tenants {filter:?}");
             let cursors = Cursors::new(keys, TenantId::default(), &question);
