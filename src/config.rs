@@ -252,6 +252,11 @@ settings! {
     /// How often the record of each verified domain is looked for again.
     domain_recheck_interval: Span => Duration = Duration::from_secs(86_400), "DAYBOOK_DOMAIN_RECHECK_INTERVAL",
         |v: Span| v.0;
+    /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew.
+    sample_reset_time: Span => Duration = Duration::from_secs(3 * 3_600), "DAYBOOK_SAMPLE_RESET_TIME", |v: Span| v.0;
+    /// How often support sessions and hijacks that ran out are looked for, to note their end.
+    masquerade_sweep_interval: Span => Duration = Duration::from_secs(10), "DAYBOOK_MASQUERADE_SWEEP_INTERVAL",
+        |v: Span| v.0;
     /// The Route 53 hosted zone that records of claimed domains are made in (feature `route53`).
     route53_zone_id: String => Option<String> = None, "DAYBOOK_ROUTE53_ZONE_ID", Some;
     /// Another endpoint of Route 53 than AWS's own (feature `route53`).
@@ -347,6 +352,7 @@ impl Settings {
             ("statement_timeout", self.statement_timeout),
             ("hold_sweep_interval", self.hold_sweep_interval),
             ("domain_recheck_interval", self.domain_recheck_interval),
+            ("masquerade_sweep_interval", self.masquerade_sweep_interval),
             ("projection_poll_interval", self.projection_poll_interval),
             ("access_token_lifetime", self.access_token_lifetime),
             ("refresh_token_lifetime", self.refresh_token_lifetime),
@@ -371,6 +377,10 @@ impl Settings {
             ("signup_domain_limit_per_day", self.signup_domain_limit_per_day == 0),
             ("public_bookings_limit_per_hour", self.public_bookings_limit_per_hour == 0),
         ];
+        if self.sample_reset_time >= Duration::from_secs(86_400) {
+            let reason = "must be less than a day".into();
+            return Err(ConfigError::Invalid { key: "sample_reset_time", reason });
+        }
         let zero =
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);
         match zero {

@@ -59,6 +59,8 @@ fn workers_settings(settings: &Settings) -> workers::WorkerSettings {
         projection_poll: settings.projection_poll_interval,
         hold_sweep: settings.hold_sweep_interval,
         domain_recheck: settings.domain_recheck_interval,
+        sample_reset: settings.sample_reset_time,
+        masquerade_sweep: settings.masquerade_sweep_interval,
         txt_lookup: TxtLookup::new(settings.dns_server),
         ..workers::WorkerSettings::default()
     }

@@ -149,9 +149,9 @@ async fn make(
     }
     let made = fill(store, directory, &admin, &lease).await;
     if let Err(error) = made {
-        // What is half full is nobody's; the next one may begin at once.
+        // What is half full is nobody's. It stays in the platform's list, so a fault that lasts must not make many.
         switch_off(&admin, directory, lease.id).await?;
-        give_back(store.database(), lease.id).await?;
+        rest(store.database(), lease.id).await?;
         return Err(error);
     }
     if !name_it(store.database(), &lease).await? {
@@ -239,13 +239,20 @@ async fn name_it(database: &Database, lease: &Lease) -> Result<bool, TenancyErro
     Ok(named.rows_affected() == 1)
 }
 
-async fn give_back(database: &Database, id: TenantId) -> Result<(), TenancyError> {
+/// Lets nobody begin again for a while: for an hour where there is a sample tenant, for a minute where there is none.
+async fn rest(database: &Database, id: TenantId) -> Result<(), TenancyError> {
     let mut tx = TenantTx::begin(database.app(), &Schema::platform(), Access::Write).await?;
-    sqlx::query("UPDATE sample_tenant SET making = NULL, making_until = NULL WHERE making = $1")
-        .bind(id.0)
-        .execute(&mut *tx)
-        .await
-        .map_err(TenancyError::db("give the making of the sample tenant back"))?;
+    sqlx::query(
+        "UPDATE sample_tenant s
+         SET making = NULL,
+             making_until = now() + CASE WHEN EXISTS (SELECT FROM tenants t WHERE t.id = s.tenant_id AND t.active)
+                                         THEN interval '1 hour' ELSE interval '1 minute' END
+         WHERE making = $1",
+    )
+    .bind(id.0)
+    .execute(&mut *tx)
+    .await
+    .map_err(TenancyError::db("put off the making of the sample tenant"))?;
     tx.commit().await
 }
 
