@@ -51,6 +51,7 @@ mod profile;
 mod projections;
 mod public;
 mod races;
+mod redacted_writes;
 mod revocation;
 #[cfg(feature = "route53")]
 mod route53;
