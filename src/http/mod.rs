@@ -9,6 +9,7 @@
 pub mod client_address;
 pub mod context;
 pub mod cors;
+pub mod course;
 pub mod cursor;
 pub mod describe;
 pub mod disclosure;

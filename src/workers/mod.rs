@@ -79,7 +79,7 @@ impl Default for WorkerSettings {
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),
             support_overview: Duration::from_secs(30),
-            masquerade_sweep: Duration::from_secs(10),
+            masquerade_sweep: Duration::from_secs(60),
             sample_reset: Duration::from_secs(3 * 3_600),
             retention: Duration::from_secs(86_400),
         }

@@ -11,7 +11,6 @@ pub mod stop;
 use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use chrono::{DateTime, Utc};
 use daybook_domain::{
     Disclosed, HijackId, TenantId,
     envelope::Metadata,
@@ -27,6 +26,7 @@ use uuid::Uuid;
 
 use super::{
     context::client,
+    course::{Course, course},
     idempotency::ScopedKey,
     problem::{Problem, Result},
     respond::{subject, wrong_type},
@@ -73,27 +73,9 @@ pub struct HijackBody {
     #[serde(skip_serializing_if = "Disclosed::is_absent")]
     #[schema(value_type = Option<String>)]
     reason: Disclosed<String>,
-    /// `open`, `ended` or `refused`.
-    #[schema(example = "open")]
-    state: String,
-    /// When it began, or was refused.
-    started_at: DateTime<Utc>,
-    /// When it ends by itself, or would have.
-    expires_at: DateTime<Utc>,
-    /// Why it was refused.
-    refused: Option<String>,
-    /// What ended it, once that is noted: `stopped`, `expired`, `window_closed` or `no_longer_allowed`.
-    end_cause: Option<String>,
-    /// When it ended.
-    ended_at: Option<DateTime<Utc>>,
-    /// The account that ended it.
-    ended_by: Option<Uuid>,
-    /// Of which side: `tenant`, `platform` or `operator`.
-    ended_side: Option<String>,
-    /// How many reads were answered in it.
-    viewed: i32,
-    /// How many requests were refused in it.
-    denied: i32,
+    /// How far it has come.
+    #[serde(flatten)]
+    course: Course,
     /// The version, as in `ETag`.
     version: i64,
 }
@@ -109,16 +91,7 @@ impl From<HijackRow> for HijackBody {
             via: row.via,
             request_id: row.support_request_id,
             reason: row.reason,
-            state: row.state,
-            started_at: row.started_at,
-            expires_at: row.until,
-            refused: row.refused,
-            end_cause: row.end_cause,
-            ended_at: row.ended_at,
-            ended_by: row.ended_by,
-            ended_side: row.ended_side,
-            viewed: row.viewed,
-            denied: row.denied,
+            course: course!(row),
             version: row.version,
         }
     }
@@ -135,16 +108,7 @@ impl From<MasqueradeRow> for HijackBody {
             via: row.how,
             request_id: row.support_request_id,
             reason: Disclosed::ABSENT,
-            state: row.state,
-            started_at: row.started_at,
-            expires_at: row.until,
-            refused: row.refused,
-            end_cause: row.end_cause,
-            ended_at: row.ended_at,
-            ended_by: row.ended_by,
-            ended_side: row.ended_side,
-            viewed: row.viewed,
-            denied: row.denied,
+            course: course!(row),
             version: row.version,
         }
     }
@@ -158,13 +122,6 @@ impl HijackBody {
     pub fn of(committed: &Committed) -> Result<Self> {
         let changed = subject(committed)?;
         let hijack = Hijack::of(&changed.state).ok_or_else(wrong_type)?;
-        let state = match (hijack.refused, hijack.is_open(committed.recorded_at)) {
-            (Some(_), _) => "refused",
-            (None, true) => "open",
-            (None, false) => "ended",
-        };
-        let ended_by = hijack.ended.and_then(|ended| ended.cause.by());
-        let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         Ok(Self {
             id: changed.id,
             tenant: None,
@@ -174,16 +131,7 @@ impl HijackBody {
             via: hijack.via.as_str().to_owned(),
             request_id: hijack.via.window().map(|request| request.0),
             reason: hijack.reason.to_string().into(),
-            state: state.to_owned(),
-            started_at: hijack.started_at,
-            expires_at: hijack.until,
-            refused: hijack.refused.map(|refused| refused.as_str().to_owned()),
-            end_cause: hijack.ended.map(|ended| ended.cause.as_str().to_owned()),
-            ended_at: hijack.ended.map(|ended| ended.at),
-            ended_by: ended_by.and_then(Party::user).map(|user| user.0),
-            ended_side: ended_by.map(|by| by.side().to_owned()),
-            viewed: count(hijack.viewed),
-            denied: count(hijack.denied),
+            course: Course::of_hijack(hijack, committed.recorded_at),
             version: changed.sequence,
         })
     }

@@ -5,7 +5,6 @@ pub mod end;
 pub mod get;
 pub mod list;
 
-use chrono::{DateTime, Utc};
 use daybook_domain::{Disclosed, registry::Registered as _, support_session::SupportSession};
 use daybook_projections::{masquerade_overview::MasqueradeRow, support_sessions::SupportSessionRow};
 use serde::Serialize;
@@ -17,6 +16,7 @@ use crate::{
     app::AppState,
     eventstore::Committed,
     http::{
+        course::{Course, course},
         problem::Result,
         respond::{subject, wrong_type},
     },
@@ -50,27 +50,9 @@ pub struct SupportSessionBody {
     #[serde(skip_serializing_if = "Disclosed::is_absent")]
     #[schema(value_type = Option<String>)]
     reason: Disclosed<String>,
-    /// `open`, `ended` or `refused`.
-    #[schema(example = "open")]
-    state: String,
-    /// When it began, or was refused.
-    started_at: DateTime<Utc>,
-    /// When it ends by itself, or would have.
-    expires_at: DateTime<Utc>,
-    /// Why it was refused.
-    refused: Option<String>,
-    /// What ended it, once that is noted: `stopped`, `expired`, `window_closed` or `no_longer_allowed`.
-    end_cause: Option<String>,
-    /// When it ended.
-    ended_at: Option<DateTime<Utc>>,
-    /// The account that ended it.
-    ended_by: Option<Uuid>,
-    /// Of which side: `tenant`, `platform` or `operator`.
-    ended_side: Option<String>,
-    /// How many reads were answered in it.
-    viewed: i32,
-    /// How many requests were refused in it.
-    denied: i32,
+    /// How far it has come.
+    #[serde(flatten)]
+    course: Course,
     /// The version, as in `ETag`.
     version: i64,
 }
@@ -84,16 +66,7 @@ impl From<SupportSessionRow> for SupportSessionBody {
             mode: row.mode,
             request_id: row.support_request_id,
             reason: row.reason,
-            state: row.state,
-            started_at: row.started_at,
-            expires_at: row.until,
-            refused: row.refused,
-            end_cause: row.end_cause,
-            ended_at: row.ended_at,
-            ended_by: row.ended_by,
-            ended_side: row.ended_side,
-            viewed: row.viewed,
-            denied: row.denied,
+            course: course!(row),
             version: row.version,
         }
     }
@@ -108,16 +81,7 @@ impl From<MasqueradeRow> for SupportSessionBody {
             mode: row.how,
             request_id: row.support_request_id,
             reason: Disclosed::ABSENT,
-            state: row.state,
-            started_at: row.started_at,
-            expires_at: row.until,
-            refused: row.refused,
-            end_cause: row.end_cause,
-            ended_at: row.ended_at,
-            ended_by: row.ended_by,
-            ended_side: row.ended_side,
-            viewed: row.viewed,
-            denied: row.denied,
+            course: course!(row),
             version: row.version,
         }
     }
@@ -131,13 +95,6 @@ impl SupportSessionBody {
     pub fn of(committed: &Committed, tenant: Option<String>) -> Result<Self> {
         let changed = subject(committed)?;
         let session = SupportSession::of(&changed.state).ok_or_else(wrong_type)?;
-        let state = match (session.refused, session.is_open(committed.recorded_at)) {
-            (Some(_), _) => "refused",
-            (None, true) => "open",
-            (None, false) => "ended",
-        };
-        let by = session.ended.and_then(|ended| ended.cause.by());
-        let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         Ok(Self {
             id: changed.id,
             tenant,
@@ -145,16 +102,7 @@ impl SupportSessionBody {
             mode: session.mode.as_str().to_owned(),
             request_id: session.support_request_id.map(|request| request.0),
             reason: session.reason.to_string().into(),
-            state: state.to_owned(),
-            started_at: session.started_at,
-            expires_at: session.until,
-            refused: session.refused.map(|refused| refused.as_str().to_owned()),
-            end_cause: session.ended.map(|ended| ended.cause.as_str().to_owned()),
-            ended_at: session.ended.map(|ended| ended.at),
-            ended_by: by.and_then(|by| by.user()).map(|user| user.0),
-            ended_side: by.map(|by| by.side().to_owned()),
-            viewed: count(session.viewed),
-            denied: count(session.denied),
+            course: Course::of_session(session, committed.recorded_at),
             version: changed.sequence,
         })
     }
