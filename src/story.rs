@@ -332,22 +332,27 @@ impl Story {
                     self.entry(event, Kind::HijackStarted, words::hijack_began(*target, *until, reason))
                 })
             }
-            HijackEvent::Refused { by, target, reason, why, .. } => {
-                self.concerns(*by, event.recorded_at).then(|| {
-                    self.counts.refused += 1;
-                    self.entry(event, Kind::HijackRefused, words::hijack_refused(*target, *why, reason))
-                })
-            }
+            HijackEvent::Refused { by, target, reason, why, .. } => self.concerns(*by, event).then(|| {
+                self.counts.refused += 1;
+                self.entry(event, Kind::HijackRefused, words::hijack_refused(*target, *why, reason))
+            }),
             HijackEvent::Viewed(viewed) => self.viewed(event, viewed),
             HijackEvent::Denied(denied) => self.denied(event, denied),
             HijackEvent::Ended(ended) => self.ended(event, *ended),
         }
     }
 
-    /// Whether what somebody was refused is part of the story: it was whoever asked, and the request waited or was open.
-    fn concerns(&self, by: Party, at: DateTime<Utc>) -> bool {
-        by.user() == Some(self.request.requested_by)
-            && (self.request.is_waiting(at) || self.request.is_open(at))
+    /// Whether what somebody was refused is part of the story: it was whoever asked, while the request waited or was
+    /// open, or it was asked for from within.
+    fn concerns(&self, by: Party, event: &RecordedEvent) -> bool {
+        let at = event.recorded_at;
+        let asked = by.user() == Some(self.request.requested_by);
+        asked && (self.request.is_waiting(at) || self.request.is_open(at)) || self.cause(event).is_some()
+    }
+
+    /// What it was caused in, by the name that events give it.
+    fn cause<'a>(&self, event: &'a RecordedEvent) -> Option<&'a String> {
+        event.metadata.causation_id.as_ref().filter(|cause| self.visits.contains_key(*cause))
     }
 
     fn begins(&mut self, event: &RecordedEvent, until: DateTime<Utc>) {
@@ -393,20 +398,18 @@ impl Story {
 
     /// An event that names something of the window as its cause.
     fn caused(&mut self, event: &RecordedEvent) -> Option<Entry> {
-        let cause = event.metadata.causation_id.as_ref()?;
-        self.visits.contains_key(cause).then(|| {
-            self.counts.changed += 1;
-            let reason = event.metadata.reason.as_deref();
-            let aggregate = name(event.aggregate_type, event.aggregate_id);
-            let text = words::changed(event.event.type_name(), &aggregate, reason);
-            Entry { ids: vec![event.aggregate_id], ..self.entry(event, Kind::Changed, text) }
-        })
+        self.cause(event)?;
+        self.counts.changed += 1;
+        let reason = event.metadata.reason.as_deref();
+        let aggregate = name(event.aggregate_type, event.aggregate_id);
+        let text = words::changed(event.event.type_name(), &aggregate, reason);
+        Some(Entry { ids: vec![event.aggregate_id], ..self.entry(event, Kind::Changed, text) })
     }
 
     fn entry(&self, event: &RecordedEvent, kind: Kind, text: String) -> Entry {
         let aggregate = name(event.aggregate_type, event.aggregate_id);
-        let cause = event.metadata.causation_id.as_ref();
-        let within = Some(&aggregate).into_iter().chain(cause).find(|name| self.visits.contains_key(*name));
+        let own = Some(&aggregate).filter(|name| self.visits.contains_key(*name));
+        let within = own.or_else(|| self.cause(event));
         let label = within.and_then(|name| self.visits.get(name)).map(|visit| visit.label.clone());
         Entry {
             at: event.recorded_at,

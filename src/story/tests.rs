@@ -346,6 +346,16 @@ fn a_hijack_belongs_by_its_window_only() {
 }
 
 #[test]
+fn going_on_to_another_account_is_a_refusal_and_no_change() {
+    let mut log = Log::default().asked().approved().session(70, SESSION);
+    let (seconds, metadata) = within(80, SUE, format!("support_session:{}", Uuid::from_u128(SESSION)));
+    log.write(seconds, 0x99, metadata, refused_hijack(platform(SUE)));
+    let (told, story) = log.story(90);
+    assert_eq!((told[3].kind, told[3].label.as_str()), (Kind::HijackRefused, "S1"));
+    assert_eq!(story.counts().sentence(), "viewed 0 things in 0 reads, changed 0, refused 1");
+}
+
+#[test]
 fn a_window_that_is_closed_does_not_close_by_itself_as_well() {
     let ending = |by| SupportRequestEvent::Revoked(Ending { by, reason: why("enough") });
     let mut log = Log::default().asked().approved().session(70, SESSION);
