@@ -21,6 +21,7 @@ pub mod rotating_log;
 pub mod sample;
 pub mod security_log;
 pub mod serve;
+pub mod story;
 pub mod telemetry;
 pub mod tenancy;
 pub mod tls;

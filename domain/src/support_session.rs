@@ -230,12 +230,14 @@ pub enum SupportSessionEvent {
 impl SupportSessionEvent {
     /// The type of what says that something was read.
     pub const VIEWED: &'static str = "support.viewed";
+    /// The type of what says that one was asked for, and refused.
+    pub const REFUSED: &'static str = "support.session_refused";
 }
 
 impl Event for SupportSessionEvent {
     const TYPES: &'static [(&'static str, u16)] = &[
         ("support.session_started", 1),
-        ("support.session_refused", 1),
+        (Self::REFUSED, 1),
         (Self::VIEWED, 1),
         ("support.action_refused", 1),
         ("support.session_ended", 1),
@@ -244,7 +246,7 @@ impl Event for SupportSessionEvent {
     fn type_name(&self) -> &'static str {
         match self {
             Self::Started { .. } => "support.session_started",
-            Self::Refused { .. } => "support.session_refused",
+            Self::Refused { .. } => Self::REFUSED,
             Self::Viewed(_) => Self::VIEWED,
             Self::Denied(_) => "support.action_refused",
             Self::Ended(_) => "support.session_ended",

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and what every command needs first.
 
+mod audit;
 mod demo;
 mod import;
 mod keys;
@@ -62,6 +63,9 @@ enum Command {
     /// Look after the read models.
     #[command(subcommand)]
     Projections(projections::ProjectionsCommand),
+    /// Look into the log as an auditor.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Parses the arguments of the process and runs the command: exit 0 ok, 1 failed, 2 usage.
@@ -99,6 +103,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(command) => keys::run(settings, command).await,
         Command::Import(command) => import::run(settings, command).await,
         Command::Projections(command) => projections::run(settings, command).await,
+        Command::Audit(command) => audit::run(settings, command).await,
     }
 }
 

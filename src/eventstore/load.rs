@@ -76,6 +76,30 @@ impl<'a> Reader<'a> {
         self.decode(connection, rows).await
     }
 
+    /// The events of one type after a position, at most `limit` of them, in order.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses or the log is corrupt.
+    pub async fn of_type(
+        &mut self,
+        connection: &mut PgConnection,
+        event_type: &str,
+        position: i64,
+        limit: i64,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let sql = self.schema.sql(
+            "SELECT position, leaf FROM {s}.events WHERE event_type = $1 AND position > $2 ORDER BY position LIMIT $3",
+        );
+        let rows = sqlx::query(&sql)
+            .bind(event_type)
+            .bind(position)
+            .bind(limit)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(StoreError::db("read the log by type"))?;
+        self.decode(connection, rows).await
+    }
+
     /// The events of streams before a sequence of each, each stream's in order.
     ///
     /// # Errors
@@ -310,6 +334,17 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// The time by the database's clock, which is the log's.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn clock(connection: &mut PgConnection) -> Result<DateTime<Utc>, StoreError> {
+    sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::db("ask for the time"))
 }
 
 /// Reads and unwraps subject keys; a destroyed one is `None`, an unknown one is absent.

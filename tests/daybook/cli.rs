@@ -102,9 +102,16 @@ async fn a_command_ends_with_0_when_done_1_when_it_failed_2_when_it_is_none() {
         .await
         .unwrap();
     assert_eq!(schemas, 1);
-    for topic in
-        ["serve", "migrate", "demo", "tenant create", "tenant list", "import bookings", "projections verify"]
-    {
+    for topic in [
+        "serve",
+        "migrate",
+        "demo",
+        "tenant create",
+        "tenant list",
+        "import bookings",
+        "projections verify",
+        "audit story",
+    ] {
         let arguments: Vec<&str> = topic.split(' ').chain(["--help"]).collect();
         assert!(host.run(&arguments).contains("Example"), "{topic} shows no example");
     }

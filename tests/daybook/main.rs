@@ -59,6 +59,7 @@ mod route_matrix;
 mod sample_tenant;
 mod sessions;
 mod small_promises;
+mod story;
 mod support;
 mod support_requests;
 mod support_sessions;
