@@ -8,7 +8,13 @@ use daybook::{
     tenancy::{Access, Schema, TenantTx, database::PoolSettings, pool::Pool},
 };
 use daybook_domain::{
-    permission::Tier, support_request::SupportRequestCommand, tenant::TenantCommand, text::Reason,
+    SessionId, UserId,
+    hijack::{self, HijackCommand},
+    permission::Tier,
+    support_request::SupportRequestCommand,
+    support_session::{SupportMode, SupportSessionCommand},
+    tenant::TenantCommand,
+    text::Reason,
 };
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -320,6 +326,29 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
     let support = Uuid::now_v7();
     let ask = Unit::of(Command::create(support, ask), by("test"));
     app.store.execute(&owner.schema(), ask).await.unwrap();
+    let start = SupportSessionCommand::Start {
+        user_id: asker,
+        tier: Tier::PlatformSupport,
+        signed_in: SessionId::default(),
+        mode: SupportMode::Redacted,
+        support_request_id: None,
+        sample: false,
+        reason: Reason::new("ticket 7", "").unwrap(),
+    };
+    let session = Uuid::now_v7();
+    let start = Unit::of(Command::create(session, start), by("test"));
+    app.store.execute(&owner.schema(), start).await.unwrap();
+    let start = HijackCommand::Start {
+        by: hijack::By::Platform { user: asker, tier: Tier::PlatformSupport },
+        signed_in: SessionId::default(),
+        chained: false,
+        target: UserId(manager.id),
+        temporary: true,
+        reason: Reason::new("ticket 7", "").unwrap(),
+    };
+    let hijacked = Uuid::now_v7();
+    let start = Unit::of(Command::create(hijacked, start), by("test"));
+    app.store.execute(&owner.schema(), start).await.unwrap();
     let heads = (app.head(&owner).await, app.head(&stranger).await);
 
     let document = read(app.client.get(format!("http://{}/api/schema/", app.address))).await.expect(200);
@@ -327,6 +356,12 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
     for (path, methods) in document.body["paths"].as_object().unwrap() {
         let Some(route) = path.strip_prefix("/api/v1").filter(|path| path.contains("{id}")) else { continue };
         let theirs = match route.split('/').nth(1).unwrap() {
+            "audit" | "support"
+                if route.contains("/support/sessions") || route.contains("/audit/support") =>
+            {
+                session
+            }
+            "hijacks" => hijacked,
             "resources" => resource,
             "offerings" => offering,
             "customers" => customer,
