@@ -39,6 +39,7 @@ mod listing;
 mod lockout;
 mod log_canaries;
 mod mail;
+mod masquerade_clocks;
 mod masquerade_crashes;
 mod ordering;
 mod permission_grants;
