@@ -53,14 +53,15 @@ impl AuthDirectory {
         claims: &AccessClaims,
     ) -> Result<Option<Arc<Principal>>, TenancyError> {
         let asked = Instant::now();
-        let found = match self.inner.masquerades.get(&claims.sid, asked) {
+        let key = (claims.usage, claims.tenant_id, claims.sid);
+        let found = match self.inner.masquerades.get(&key, asked) {
             Some(known) => known,
             None => {
                 let found = match self.standing(claims).await? {
                     Standing::GoesOn(principal) => Some(Arc::new(*principal)),
                     Standing::NoLongerAllowed | Standing::Over => None,
                 };
-                self.inner.masquerades.put(claims.sid, asked, found.clone());
+                self.inner.masquerades.put(key, asked, found.clone());
                 found
             }
         };
