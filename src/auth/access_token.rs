@@ -19,7 +19,7 @@ const AUDIENCE: &str = "daybook-api";
 const PURPOSE: &str = "access-token";
 
 /// What an access token lets somebody do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Use {
     /// Act as the user it names: a sign-in.

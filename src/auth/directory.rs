@@ -68,9 +68,10 @@ pub(super) struct Inner {
     pub(super) database: Database,
     pub(super) keys: Arc<Keys>,
     tenants: Cache<TenantId, Option<Arc<ActiveTenant>>>,
-    sessions: Cache<SessionId, Option<Arc<Principal>>>,
-    /// Of support sessions and hijacks, by their ids.
-    pub(super) masquerades: Cache<Uuid, Option<Arc<Principal>>>,
+    /// By all that is asked: an answer about a session in one tenant is none about it in another.
+    sessions: Cache<(Option<TenantId>, UserId, SessionId), Option<Arc<Principal>>>,
+    /// Of support sessions and hijacks, likewise.
+    pub(super) masquerades: Cache<(Use, Option<Uuid>, Uuid), Option<Arc<Principal>>>,
     api_keys: Cache<[u8; 32], Option<Arc<Principal>>>,
     noted: Mutex<HashMap<ApiKeyId, Instant>>,
 }
@@ -161,11 +162,11 @@ impl AuthDirectory {
         session: SessionId,
     ) -> Result<Option<Arc<Principal>>, TenancyError> {
         let asked = Instant::now();
-        let found = match self.inner.sessions.get(&session, asked) {
+        let found = match self.inner.sessions.get(&(tenant, user, session), asked) {
             Some(known) => known,
             None => {
                 let found = self.live_session(tenant, user, session).await?.map(Arc::new);
-                self.inner.sessions.put(session, asked, found.clone());
+                self.inner.sessions.put((tenant, user, session), asked, found.clone());
                 found
             }
         };

@@ -53,14 +53,15 @@ impl AuthDirectory {
         claims: &AccessClaims,
     ) -> Result<Option<Arc<Principal>>, TenancyError> {
         let asked = Instant::now();
-        let found = match self.inner.masquerades.get(&claims.sid, asked) {
+        let key = (claims.usage, claims.tenant_id, claims.sid);
+        let found = match self.inner.masquerades.get(&key, asked) {
             Some(known) => known,
             None => {
                 let found = match self.standing(claims).await? {
                     Standing::GoesOn(principal) => Some(Arc::new(*principal)),
                     Standing::NoLongerAllowed | Standing::Over => None,
                 };
-                self.inner.masquerades.put(claims.sid, asked, found.clone());
+                self.inner.masquerades.put(key, asked, found.clone());
                 found
             }
         };
@@ -105,9 +106,10 @@ impl AuthDirectory {
         let attempted = "look up a support session or a hijack";
         let mut tx = TenantTx::begin(self.inner.database.app(), &schema, Access::Read).await?;
         let left = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
-        let found = match usage {
-            Use::Session => None,
-            Use::Support => {
+        let found = match (usage, tenant) {
+            // A support session is in a tenant: the platform's schema has none.
+            (Use::Session, _) | (Use::Support, None) => None,
+            (Use::Support, Some(_)) => {
                 let row: Option<(Uuid, Uuid, String, f64)> = sqlx::query_as(
                     "SELECT s.user_id, s.signed_in, s.mode, extract(epoch FROM s.until - clock_timestamp())::float8
                      FROM support_sessions s LEFT JOIN support_requests r ON r.id = s.support_request_id
@@ -124,7 +126,7 @@ impl AuthDirectory {
                     Some((Open::Support { user, signed_in, mode }, left(seconds)))
                 })
             }
-            Use::Hijack => {
+            (Use::Hijack, _) => {
                 // The platform's people are acted as by the platform's: there is no window and no waiver to ask about.
                 let sql = match tenant {
                     None => {

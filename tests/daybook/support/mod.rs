@@ -6,5 +6,6 @@ pub mod dns;
 pub mod letters;
 pub mod people;
 pub mod process;
+pub mod proxy;
 pub mod site;
 pub mod walk;

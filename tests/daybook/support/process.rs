@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::cluster::TestDb;
+use super::{app::TestApp, cluster::TestDb};
 
 /// A data directory, the database that belongs to it, and the processes over both.
 pub struct Host {
@@ -43,6 +43,14 @@ impl Host {
         let directory = tempfile::tempdir().unwrap();
         let urls = Some((db.app_url.clone(), db.owner_url.clone()));
         Self { data: directory.path().join("data"), urls, filter: "warn", directory }
+    }
+
+    /// Another node beside a server under test: its database at this `DATABASE_URL`, and its keys.
+    pub fn beside(app: &TestApp, database_url: String) -> Self {
+        let host = Self::on(&app.db);
+        fs::create_dir(&host.data).unwrap();
+        fs::copy(app.data_dir().join("keys.toml"), host.data.join("keys.toml")).unwrap();
+        Self { urls: Some((database_url, app.db.owner_url.clone())), ..host }
     }
 
     /// With logs of this filter.
@@ -95,9 +103,15 @@ impl Host {
 
     /// Starts a server and waits until it says where it listens.
     pub fn serve(&self) -> Server {
+        self.serve_with(&[])
+    }
+
+    /// The same, with this in its environment.
+    pub fn serve_with(&self, environment: &[(&str, &str)]) -> Server {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut child = self
             .command(&["serve", "--listen", "127.0.0.1:0"])
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
