@@ -38,6 +38,9 @@ pub struct Denied {
     pub status: u16,
     /// Its code (`support_read_only`).
     pub code: String,
+    /// What it was about: the ids in its path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_ids: Vec<Uuid>,
 }
 
 /// What ended a support session or a hijack.

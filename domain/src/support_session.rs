@@ -230,6 +230,10 @@ pub enum SupportSessionEvent {
 impl SupportSessionEvent {
     /// The type of what says that something was read.
     pub const VIEWED: &'static str = "support.viewed";
+    /// The type of what says that something was refused in it.
+    pub const DENIED: &'static str = "support.action_refused";
+    /// The type of its end.
+    pub const ENDED: &'static str = "support.session_ended";
     /// The type of what says that one was asked for, and refused.
     pub const REFUSED: &'static str = "support.session_refused";
 }
@@ -239,8 +243,8 @@ impl Event for SupportSessionEvent {
         ("support.session_started", 1),
         (Self::REFUSED, 1),
         (Self::VIEWED, 1),
-        ("support.action_refused", 1),
-        ("support.session_ended", 1),
+        (Self::DENIED, 1),
+        (Self::ENDED, 1),
     ];
 
     fn type_name(&self) -> &'static str {
@@ -248,8 +252,8 @@ impl Event for SupportSessionEvent {
             Self::Started { .. } => "support.session_started",
             Self::Refused { .. } => Self::REFUSED,
             Self::Viewed(_) => Self::VIEWED,
-            Self::Denied(_) => "support.action_refused",
-            Self::Ended(_) => "support.session_ended",
+            Self::Denied(_) => Self::DENIED,
+            Self::Ended(_) => Self::ENDED,
         }
     }
 

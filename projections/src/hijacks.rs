@@ -145,13 +145,13 @@ pub async fn ended_between(
         .await
 }
 
-/// The hijacks whose time is over and of which nothing says so yet.
+/// The hijacks of which nothing says that they are over, those that end first first.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
-pub async fn lapsed(connection: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn unended(connection: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT id FROM hijacks WHERE refused IS NULL AND ended_at IS NULL AND until <= now() ORDER BY until LIMIT $1",
+        "SELECT id FROM hijacks WHERE refused IS NULL AND ended_at IS NULL ORDER BY until LIMIT $1",
         limit
     )
     .fetch_all(connection)

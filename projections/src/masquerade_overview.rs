@@ -156,11 +156,21 @@ pub async fn followed_to(
     kind: Kind,
     tenant: Option<Uuid>,
 ) -> Result<i64, sqlx::Error> {
+    // Two statements, for each of which the index will do.
+    let Some(tenant) = tenant else {
+        return sqlx::query_scalar!(
+            r#"SELECT coalesce(max(position), 0) AS "position!" FROM masquerade_overview
+               WHERE tenant_id IS NULL AND kind = $1"#,
+            kind.as_str()
+        )
+        .fetch_one(connection)
+        .await;
+    };
     sqlx::query_scalar!(
         r#"SELECT coalesce(max(position), 0) AS "position!" FROM masquerade_overview
-           WHERE kind = $1 AND tenant_id IS NOT DISTINCT FROM $2"#,
-        kind.as_str(),
-        tenant
+           WHERE tenant_id = $1 AND kind = $2"#,
+        tenant,
+        kind.as_str()
     )
     .fetch_one(connection)
     .await

@@ -122,6 +122,50 @@ pub async fn followed_to(connection: &mut PgConnection, tenant: Uuid) -> Result<
     .await
 }
 
+/// What the copies of a log lag behind, and how far they have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latest {
+    /// The position of the support request that changed last.
+    pub requests: i64,
+    /// Of the support session that did.
+    pub sessions: i64,
+    /// Of the hijack by one of the platform's people that did.
+    pub hijacks: i64,
+}
+
+/// Where the read models of a tenant stand.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn latest(connection: &mut PgConnection) -> Result<Latest, sqlx::Error> {
+    sqlx::query_as!(
+        Latest,
+        r#"SELECT (SELECT coalesce(max(position), 0) FROM support_requests) AS "requests!",
+                  (SELECT coalesce(max(position), 0) FROM support_sessions) AS "sessions!",
+                  (SELECT coalesce(max(position), 0) FROM hijacks WHERE hijacker_side = 'platform') AS "hijacks!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// How far they were copied.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn copied(connection: &mut PgConnection, tenant: Uuid) -> Result<Latest, sqlx::Error> {
+    sqlx::query_as!(
+        Latest,
+        r#"SELECT (SELECT coalesce(max(position), 0) FROM support_overview WHERE tenant_id = $1) AS "requests!",
+                  (SELECT coalesce(max(position), 0) FROM masquerade_overview
+                   WHERE tenant_id = $1 AND kind = 'support_session') AS "sessions!",
+                  (SELECT coalesce(max(position), 0) FROM masquerade_overview
+                   WHERE tenant_id = $1 AND kind = 'hijack') AS "hijacks!""#,
+        tenant
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Copies a row; answers whether that told anything new. Of two nodes that copy the same, one is told so.
 ///
 /// # Errors

@@ -125,14 +125,13 @@ pub async fn changed_after(
     select!("WHERE position > $1 ORDER BY position LIMIT $2", position, limit).fetch_all(connection).await
 }
 
-/// The sessions whose time is over and of which nothing says so yet.
+/// The sessions of which nothing says that they are over, those that end first first.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
-pub async fn lapsed(connection: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn unended(connection: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT id FROM support_sessions WHERE refused IS NULL AND ended_at IS NULL AND until <= now()
-         ORDER BY until LIMIT $1",
+        "SELECT id FROM support_sessions WHERE refused IS NULL AND ended_at IS NULL ORDER BY until LIMIT $1",
         limit
     )
     .fetch_all(connection)

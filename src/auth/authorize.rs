@@ -28,7 +28,7 @@ use crate::{
         context,
         disclosure::{self, Disclosure},
         headers::X_TENANT_SLUG,
-        hijack,
+        hijack, path,
         problem::{Code, Problem, Result},
     },
     limits::Allowance,
@@ -88,7 +88,8 @@ fn asked(caller: &Principal, parts: &Parts) -> Option<Asked> {
     caller.within()?;
     let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     let metadata = caller.metadata(context::client(parts));
-    Some(Asked { method: parts.method.clone(), route, metadata })
+    let about = parts.uri.path().split('/').filter_map(path::uuid).collect();
+    Some(Asked { method: parts.method.clone(), route, about, metadata })
 }
 
 /// Whose request was answered, in the answer's extensions: a refusal is written down with who was refused.

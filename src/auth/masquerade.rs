@@ -74,17 +74,29 @@ impl AuthDirectory {
     /// # Errors
     /// When PostgreSQL refuses.
     pub async fn standing(&self, claims: &AccessClaims) -> Result<Standing, TenancyError> {
-        let tenant = claims.tenant_id.map(TenantId);
+        self.standing_of(claims.usage, claims.tenant_id.map(TenantId), claims.sid).await
+    }
+
+    /// Where a session stands now, by its id.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn standing_of(
+        &self,
+        usage: Use,
+        tenant: Option<TenantId>,
+        id: Uuid,
+    ) -> Result<Standing, TenancyError> {
         let asked = Instant::now();
-        let Some((open, left)) = self.open(claims.usage, tenant, claims.sid).await? else {
+        let Some((open, left)) = self.open(usage, tenant, id).await? else {
             return Ok(Standing::Over);
         };
         let principal = match open {
             Open::Support { user, signed_in, mode } => {
-                self.supporter(tenant, SupportSessionId(claims.sid), user, signed_in, mode).await?
+                self.supporter(tenant, SupportSessionId(id), user, signed_in, mode).await?
             }
             Open::Hijack { by, signed_in, target, via } => {
-                self.hijacker(tenant, HijackId(claims.sid), by, signed_in, target, &via).await?
+                self.hijacker(tenant, HijackId(id), by, signed_in, target, &via).await?
             }
         };
         Ok(match principal {

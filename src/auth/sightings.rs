@@ -24,7 +24,10 @@ use super::Principal;
 use crate::{
     app::AppState,
     eventstore::{Command, Unit, Within},
-    http::problem::{Code, Problem, Result},
+    http::{
+        problem::{Code, Problem, Result},
+        respond::NothingNew,
+    },
 };
 
 /// The longest answer whose ids are looked for: far above a page of anything.
@@ -37,6 +40,8 @@ pub struct Asked {
     pub method: Method,
     /// The template of the route.
     pub route: String,
+    /// The ids in its path: what was asked about, whether or not it is there.
+    pub about: Vec<Uuid>,
     /// Whoever asked, and from where.
     pub metadata: Metadata,
 }
@@ -97,21 +102,29 @@ pub async fn note(
 
 async fn seen(reads: bool, asked: &Asked, response: Response) -> Result<(Option<Sight>, Response)> {
     let status = response.status();
-    if status == StatusCode::FORBIDDEN {
+    // Of what would have changed something each refusal counts; of a read that it is not for them.
+    if status == StatusCode::FORBIDDEN
+        || !reads && status.is_client_error() && status != StatusCode::UNAUTHORIZED
+    {
         let code = response.extensions().get::<Problem>().map_or(Code::Forbidden, Problem::code);
         let denied = Denied {
             method: asked.method.to_string(),
             route: asked.route.clone(),
             status: status.as_u16(),
             code: code.as_str().to_owned(),
+            resource_ids: asked.about.clone(),
         };
         return Ok((Some(Sight::Denied(denied)), response));
     }
-    // What was done has events of its own, and a fault of ours showed nothing.
-    if !reads || status.is_server_error() || status == StatusCode::UNAUTHORIZED {
+    // What was done has events of its own, unless nothing was: then the answer only shows what is there. A fault of ours
+    // showed nothing.
+    let shows = reads || response.extensions().get::<NothingNew>().is_some();
+    if !shows || status.is_server_error() || status == StatusCode::UNAUTHORIZED {
         return Ok((None, response));
     }
-    let viewed = |(resource_ids, more)| {
+    let viewed = |(seen, more): (Vec<Uuid>, bool)| {
+        let mut resource_ids = asked.about.clone();
+        resource_ids.extend(seen.into_iter().filter(|id| !asked.about.contains(id)));
         let (route, status) = (asked.route.clone(), status.as_u16());
         Some(Sight::Viewed(Viewed { route, status, resource_ids, more }))
     };
@@ -127,7 +140,7 @@ async fn seen(reads: bool, asked: &Asked, response: Response) -> Result<(Option<
 }
 
 /// Members that say what a thing is about that has no id of its own, by what comes first.
-const ABOUT: &[&str] = &["id", "booking_id", "aggregate_id", "request_id", "resource_id", "user_id"];
+const ABOUT: &[&str] = &["id", "aggregate_id", "request_id", "resource_id"];
 
 /// What an answer is about: the id of the thing, or those of the things in its list.
 fn ids(answer: &Value) -> (Vec<Uuid>, bool) {
@@ -164,7 +177,7 @@ mod tests {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         assert_eq!(ids(&json!({"id": a, "resource_id": b})), (vec![a], false));
         assert_eq!(ids(&json!({"items": [{"id": a}, {"id": b}, {"id": a}]})), (vec![a, b], false));
-        assert_eq!(ids(&json!({"items": [{"booking_id": b, "changes": []}]})), (vec![b], false));
+        assert_eq!(ids(&json!({"items": [{"position": 7, "aggregate_id": b}]})), (vec![b], false));
         assert_eq!(ids(&json!([{"resource_id": a}])), (vec![a], false));
         assert_eq!(ids(&json!({"public_bookings": true})), (vec![], false));
         assert_eq!(ids(&json!({"id": "not one"})), (vec![], false));

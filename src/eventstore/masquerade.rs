@@ -245,11 +245,15 @@ impl Work<'_, '_> {
             .map_err(StoreError::db("look up the hijacks of a window"))?;
         dependent.extend(found.into_iter().map(|id| (AggregateType::Hijack, id)));
         // Those that this very batch began.
+        let now = self.now();
         dependent.extend(self.touched_states().filter_map(|(id, _, after)| {
             let kind = after.aggregate_type();
             let depends = SupportSession::of(after)
+                .filter(|session| session.is_open(now))
                 .is_some_and(|session| session.support_request_id.is_some_and(|request| request.0 == on.id))
-                || Hijack::of(after).is_some_and(|hijack| match hijack.via {
+                || Hijack::of(after).filter(|hijack| hijack.is_open(now)).is_some_and(|hijack| match hijack
+                    .via
+                {
                     Via::Window { support_request_id } => support_request_id.0 == on.id,
                     Via::Waiver => by_waiver,
                     Via::Tier | Via::TemporaryTenant => false,

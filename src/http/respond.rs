@@ -95,7 +95,15 @@ pub fn archived(committed: &Committed) -> Result<Response> {
     Ok(response)
 }
 
+/// That an answer to a command tells of nothing new: nothing was changed, or it is that of an earlier request. In the
+/// answer's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NothingNew;
+
 fn command_headers(response: &mut Response, committed: &Committed) {
+    if committed.replayed || committed.first_position > committed.last_position {
+        response.extensions_mut().insert(NothingNew);
+    }
     let headers = response.headers_mut();
     headers.insert(X_LOG_POSITION, HeaderValue::from(committed.last_position));
     if committed.replayed {

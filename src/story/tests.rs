@@ -197,6 +197,7 @@ fn a_case_is_told_line_by_line_and_nothing_else_is() {
         route: "/api/v1/api-keys".into(),
         status: 403,
         code: "forbidden".into(),
+        resource_ids: Vec::new(),
     };
     log.by(81, SUE, SESSION, SupportSessionEvent::Denied(denied));
     let (seconds, mut caused) = within(90, SUE, format!("support_session:{}", Uuid::from_u128(SESSION)));

@@ -45,7 +45,9 @@ pub async fn run(
     rounds("support-overview", &directory, settings.support_overview, &stop, |schema| {
         let store = store.clone();
         async move {
-            if let Some(tenant) = schema.tenant_id() {
+            if let Some(tenant) = schema.tenant_id()
+                && is_behind(&store, tenant).await?
+            {
                 follow(&store, tenant).await?;
                 follow_masquerades(&store, Some(tenant)).await?;
             }
@@ -53,6 +55,19 @@ pub async fn run(
         }
     })
     .await;
+}
+
+/// Whether anything of a tenant is not copied: as a rule nothing is, and then that is all that is asked.
+async fn is_behind(store: &EventStore, tenant: TenantId) -> Result<bool, StoreError> {
+    let attempted = "compare the lists of support with a tenant's";
+    let pool = store.database().app();
+    let mut tx = TenantTx::begin(pool, &Schema::platform(), Access::Read).await?;
+    let copied = overview::copied(&mut tx, tenant.0).await.map_err(StoreError::db(attempted))?;
+    tx.release();
+    let mut tx = TenantTx::begin(pool, &Schema::tenant(tenant), Access::Read).await?;
+    let latest = overview::latest(&mut tx).await.map_err(StoreError::db(attempted))?;
+    tx.release();
+    Ok(copied != latest)
 }
 
 /// Copies what happened to the support sessions and hijacks of a tenant, or to the hijacks of the platform's own log,
@@ -86,12 +101,18 @@ pub async fn follow_masquerades(store: &EventStore, tenant: Option<TenantId>) ->
         if sessions.is_empty() && hijacks.is_empty() {
             return Ok(());
         }
+        let batch = usize::try_from(BATCH).unwrap_or(usize::MAX);
+        let full = sessions.len() >= batch || hijacks.len() >= batch;
         let mut tx = TenantTx::begin(pool, &platform, Access::Write).await?;
         if let Some(id) = id {
             masquerades::copy_sessions(&mut tx, id, &sessions).await.map_err(StoreError::db(attempted))?;
         }
         masquerades::copy_hijacks(&mut tx, id, &hijacks).await.map_err(StoreError::db(attempted))?;
         tx.commit().await?;
+        // Whoever reads on in an open session moves its row on meanwhile: that is for the next time.
+        if !full {
+            return Ok(());
+        }
     }
 }
 

@@ -73,7 +73,8 @@ async fn a_real_session_is_in_its_window_and_everything_in_it_is_in_the_log() {
     let seen = app.get_as(&token, &format!("/customers/{ada}")).await.expect(200);
     assert_eq!(seen.body["name"], "Ada");
     app.get_as(&token, "/customers?limit=10").await.expect(200);
-    app.get_as(&token, &format!("/customers/{}", Uuid::now_v7())).await.expect_problem(404, "not_found");
+    let nobody = Uuid::now_v7();
+    app.get_as(&token, &format!("/customers/{nobody}")).await.expect_problem(404, "not_found");
     let bob = id(&app.post_as(&token, "/customers", &customer("Bob")).await.expect(201));
     app.post_as(&token, "/api-keys", &json!({"name": "mine", "permissions": ["bookings:read:tenant"]}))
         .await
@@ -94,7 +95,7 @@ async fn a_real_session_is_in_its_window_and_everything_in_it_is_in_the_log() {
     assert_eq!(viewed(1, "route"), "/api/v1/customers/{id}");
     assert_eq!((viewed(1, "resource_ids"), viewed(1, "status")), (json!([ada]), json!(200)));
     assert_eq!((viewed(2, "route"), viewed(2, "resource_ids")), (json!("/api/v1/customers"), json!([ada])));
-    assert_eq!((viewed(3, "resource_ids"), viewed(3, "status")), (json!([]), json!(404)));
+    assert_eq!((viewed(3, "resource_ids"), viewed(3, "status")), (json!([nobody]), json!(404)));
     assert_eq!((viewed(4, "method"), viewed(4, "route")), (json!("POST"), json!("/api/v1/api-keys")));
     for event in &stream {
         assert_eq!(event["actor"], json!(format!("user:{}", sue.id)), "{event}");
@@ -140,7 +141,7 @@ async fn a_real_session_is_in_its_window_and_everything_in_it_is_in_the_log() {
         [
             ("viewed", "/api/v1/customers/{id}", &json!([ada])),
             ("viewed", "/api/v1/customers", &json!([ada])),
-            ("viewed", "/api/v1/customers/{id}", &json!([])),
+            ("viewed", "/api/v1/customers/{id}", &json!([nobody])),
             ("done", "", &json!([bob])),
             ("refused", "/api/v1/api-keys", &json!([])),
         ]
@@ -323,7 +324,7 @@ async fn it_ends_with_its_time_its_window_its_account_and_its_sign_in() {
     .await;
     // The log knows better than the row, so nothing is noted before its time.
     let log = app.state.masquerade_log();
-    masquerade_sweep::sweep(&app.store, log, &schema).await.unwrap();
+    masquerade_sweep::sweep(&app.store, app.state.auth(), log, &schema).await.unwrap();
     assert_eq!(cause(session).await, "");
 
     // The tenant's own people end it.
@@ -408,7 +409,9 @@ async fn what_only_time_ended_is_noted_by_the_sweep() {
     };
     let decided = Command::decided(session.0, AggregateType::SupportSession, 0, vec![started.into()]);
     app.store.execute(&schema, Unit::of(decided, Metadata::default())).await.unwrap();
-    let swept = masquerade_sweep::sweep(&app.store, app.state.masquerade_log(), &schema).await.unwrap();
+    let swept = masquerade_sweep::sweep(&app.store, app.state.auth(), app.state.masquerade_log(), &schema)
+        .await
+        .unwrap();
     // The app's own sweep may have been first.
     assert!(swept <= 1);
     let stream = events(&app, &owner, &format!("support_session:{}", session.0)).await;
@@ -416,7 +419,12 @@ async fn what_only_time_ended_is_noted_by_the_sweep() {
     assert_eq!(stream[1]["payload"]["cause"], "expired");
     let at: chrono::DateTime<chrono::Utc> = stream[1]["payload"]["at"].as_str().unwrap().parse().unwrap();
     assert_eq!(at.timestamp_micros(), until.timestamp_micros(), "it ended then, not when that was noted");
-    assert_eq!(masquerade_sweep::sweep(&app.store, app.state.masquerade_log(), &schema).await.unwrap(), 0);
+    assert_eq!(
+        masquerade_sweep::sweep(&app.store, app.state.auth(), app.state.masquerade_log(), &schema)
+            .await
+            .unwrap(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -473,4 +481,112 @@ async fn a_repeated_start_is_the_same_session() {
     assert_eq!(id(&first), id(&again));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     app.get_as(&again.text("access_token"), "/customers").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_only_shows_what_is_there_is_written_down_whatever_its_method() {
+    let (app, _, owner, sue) = start().await;
+    let ada = id(&app.post_as(&owner.token, "/customers", &customer("Ada")).await.expect(201));
+    let request = window(&app, &sue, &owner, "camp").await;
+    let began = begin(&app, &sue, "camp", "real", Some(request)).await.expect(201);
+    let (session, token) = (id(&began), began.text("access_token"));
+    let path = format!("/customers/{ada}");
+    let change = app.client.patch(app.url(&path)).bearer_auth(&token).header("If-Match", "*");
+    let unchanged = crate::support::app::read(change.json(&json!({}))).await.expect(200);
+    assert_eq!(unchanged.body["name"], "Ada");
+    let make = async || {
+        let make =
+            app.client.post(app.url("/customers")).bearer_auth(&token).header("Idempotency-Key", "once");
+        id(&crate::support::app::read(make.json(&customer("Bob"))).await.expect(201))
+    };
+    let bob = make().await;
+    assert_eq!(make().await, bob);
+    // And a read that names nothing in its answer is about what it was asked for.
+    app.get_as(&token, &format!("/audit/streams/customer/{ada}")).await.expect(200);
+    let stale = app.client.patch(app.url(&path)).bearer_auth(&token).header("If-Match", "\"9\"");
+    crate::support::app::read(stale.json(&json!({"name": "Eve"})))
+        .await
+        .expect_problem(412, "version_conflict");
+    let activity = app.get_as(&owner.token, &format!("/audit/support/{session}")).await.expect(200);
+    let told: Vec<(&str, &Value)> = activity.body["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["what"].as_str().unwrap(), &one["resource_ids"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("viewed", &json!([ada])),
+            ("done", &json!([bob])),
+            ("viewed", &json!([bob])),
+            ("viewed", &json!([ada])),
+            ("refused", &json!([ada])),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_began_under_a_key_and_is_over_is_not_begun_by_repeating_it() {
+    let (app, tenant, owner, sue) = start().await;
+    let staff = app.person(&tenant, "staff@camp.example", Tier::TenantStaff).await;
+    let request = window(&app, &sue, &owner, "camp").await;
+    let ask = async |path: &str, body: &Value| {
+        let request =
+            app.client.post(app.url(path)).bearer_auth(&sue.token).header("Idempotency-Key", "once");
+        crate::support::app::read(request.json(body)).await
+    };
+    let real = json!({"tenant": "camp", "mode": "real", "request_id": request, "reason": "x"});
+    let acts = json!({"tenant": "camp", "user_id": staff.id, "reason": "x"});
+    ask("/support/sessions", &real).await.expect(201);
+    ask("/hijack", &acts).await.expect(201);
+    ask("/hijack", &acts).await.expect(201);
+    let revoke = format!("/support/requests/{request}/revoke");
+    app.post_as(&owner.token, &revoke, &json!({"reason": "enough"})).await.expect(200);
+    let head = app.head(&tenant).await;
+    for (path, body) in [("/support/sessions", &real), ("/hijack", &acts)] {
+        let refused = ask(path, body).await.expect_problem(409, "wrong_state");
+        assert!(!refused.body.to_string().contains("staff@camp.example"));
+    }
+    assert_eq!(app.head(&tenant).await, head);
+}
+
+#[tokio::test]
+async fn the_end_of_a_sign_in_is_noted_by_the_sweep_as_what_it_was() {
+    let (app, tenant, owner, sue) = start().await;
+    let began = begin(&app, &sue, "camp", "redacted", None).await.expect(201);
+    let out = app.client.post(app.url("/auth/logout")).header("Content-Type", "application/json");
+    out.header("Cookie", format!("__Host-daybook_refresh={}", sue.refresh)).send().await.unwrap();
+    // A node that has not asked about her in the last second.
+    let auth = daybook::auth::AuthDirectory::new(app.store.database().clone(), app.store.keys().clone());
+    masquerade_sweep::sweep(&app.store, &auth, app.state.masquerade_log(), &tenant.schema()).await.unwrap();
+    let stream = events(&app, &owner, &format!("support_session:{}", id(&began))).await;
+    assert_eq!(stream.last().unwrap()["payload"]["cause"], "no_longer_allowed");
+}
+
+#[tokio::test]
+async fn a_start_that_is_refused_does_not_stand_in_the_way_of_a_revocation() {
+    let (app, tenant, owner, sue) = start().await;
+    let pat = platform(&app, "pat@platform.example", Tier::PlatformSupport).await;
+    let request = window(&app, &sue, &owner, "camp").await;
+    // Both are decided in one batch: they wait for the head together.
+    let mut head = app.store.database().owner().begin().await.unwrap();
+    let lock = tenant.schema().sql("SELECT 1 FROM {s}.log_head FOR UPDATE");
+    sqlx::query(&lock).execute(&mut *head).await.unwrap();
+    let ada = json!({"name": "Ada"});
+    let first = app.post_as(&owner.token, "/customers", &ada);
+    let refused = begin(&app, &pat, "camp", "real", Some(request));
+    let revoke = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let path = format!("/support/requests/{request}/revoke");
+        app.post_as(&owner.token, &path, &json!({"reason": "enough"})).await
+    };
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        head.rollback().await.unwrap();
+    };
+    let (first, refused, revoked, ()) = tokio::join!(first, refused, revoke, release);
+    first.expect(201);
+    refused.expect_problem(403, "forbidden");
+    revoked.expect(200);
 }

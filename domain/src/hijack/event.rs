@@ -66,24 +66,25 @@ pub enum HijackEvent {
 impl HijackEvent {
     /// The type of what says that something was read.
     pub const VIEWED: &'static str = "hijack.viewed";
+    /// The type of what says that something was refused in it.
+    pub const DENIED: &'static str = "hijack.action_refused";
+    /// The type of an attempt that was refused.
+    pub const REFUSED: &'static str = "hijack.refused";
+    /// The type of its end.
+    pub const ENDED: &'static str = "hijack.ended";
 }
 
 impl Event for HijackEvent {
-    const TYPES: &'static [(&'static str, u16)] = &[
-        ("hijack.started", 1),
-        ("hijack.refused", 1),
-        (Self::VIEWED, 1),
-        ("hijack.action_refused", 1),
-        ("hijack.ended", 1),
-    ];
+    const TYPES: &'static [(&'static str, u16)] =
+        &[("hijack.started", 1), (Self::REFUSED, 1), (Self::VIEWED, 1), (Self::DENIED, 1), (Self::ENDED, 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Started { .. } => "hijack.started",
-            Self::Refused { .. } => "hijack.refused",
+            Self::Refused { .. } => Self::REFUSED,
             Self::Viewed(_) => Self::VIEWED,
-            Self::Denied(_) => "hijack.action_refused",
-            Self::Ended(_) => "hijack.ended",
+            Self::Denied(_) => Self::DENIED,
+            Self::Ended(_) => Self::ENDED,
         }
     }
 

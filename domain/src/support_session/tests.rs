@@ -128,6 +128,7 @@ fn what_is_seen_and_refused_is_noted_while_it_lasts() {
         route: "/api/v1/bookings".into(),
         status: 403,
         code: "support_read_only".into(),
+        resource_ids: Vec::new(),
     };
     let until = noon() + minutes(20);
     let at = |now, request| {

@@ -52,7 +52,7 @@ use crate::{
 /// The most events read at once.
 const PAGE: usize = 100;
 /// How often the credential is looked at again. The directory's answer may be 400 ms old: together less than a second.
-const RECHECK: Duration = Duration::from_millis(300);
+const RECHECK: Duration = Duration::from_millis(150);
 /// How often the log is asked for what other nodes wrote, and a client told of positions that hold nothing for it.
 const POLL: Duration = Duration::from_secs(1);
 /// How often something is said where there is nothing to say: what stands between would take silence for death.

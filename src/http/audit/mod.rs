@@ -105,7 +105,8 @@ impl Serialize for Payload<'_> {
     }
 }
 
-/// Puts the marker in the place of every reason: they are the only words of people in a payload.
+/// Puts the marker in the place of every reason: words in which people may name others. What else is free text in a payload
+/// (names of things, the note of a block) is by its description not for personal data.
 fn without_words(payload: &mut Value) {
     match payload {
         Value::Object(members) => {

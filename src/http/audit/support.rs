@@ -8,9 +8,9 @@ use axum::{extract::State, response::Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_domain::{
     Decider as _, Disclosed,
-    hijack::Hijack,
+    hijack::{Hijack, HijackEvent},
     masquerade::{Denied, Viewed},
-    support_session::SupportSession,
+    support_session::{SupportSession, SupportSessionEvent},
 };
 use daybook_projections::{
     log::{self, LogFilter, LogRow},
@@ -39,6 +39,8 @@ use crate::{
 const KINDS: &[&str] = &[SupportSession::TYPE, Hijack::TYPE];
 /// What was seen and done of each session in the list; the rest is at its own address.
 const FIRST: usize = 20;
+/// The most sessions on a page.
+const MOST: i64 = 50;
 /// Events looked at in one statement.
 const BATCH: i64 = 200;
 
@@ -147,7 +149,7 @@ pub struct Activity {
         ("request_id" = Option<Uuid>, Query, description = "Only in the window of this support request"),
         ("from" = Option<String>, Query, description = "Only begun at or after this date or instant"),
         ("to" = Option<String>, Query, description = "Only begun before this date or instant"),
-        ("limit" = Option<i64>, Query, description = "1 to 200, 50 if left out"),
+        ("limit" = Option<i64>, Query, description = "1 to 200, of which 50 are answered at most"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("X-Min-Position" = Option<i64>, Header, description = "The position to have seen"),
     ),
@@ -160,11 +162,13 @@ pub async fn list(
     State(state): State<AppState>,
     call: CallContext,
     min: MinPosition,
-    Query(List { filter, page }): Query<List>,
+    Query(List { filter, mut page }): Query<List>,
 ) -> Result<Response> {
     let scope = format!("audit of support {filter:?}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
     let before: Option<Uuid> = cursors.decode(&page)?;
+    // Of each session the log is asked as well.
+    page.limit = page.limit.min(MOST);
     let mut tx = position::read(&state, &call, min).await?;
     let rows = support_audit::list(&mut tx, &filter, before, page.fetch()).await?;
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
@@ -306,7 +310,7 @@ impl Activity {
         };
         let payload = event.payload.0.get();
         match activity.event_type.as_str() {
-            "support.viewed" | "hijack.viewed" => {
+            SupportSessionEvent::VIEWED | HijackEvent::VIEWED => {
                 let viewed: Viewed = serde_json::from_str(payload).map_err(Problem::internal)?;
                 activity.what = "viewed";
                 activity.route = Some(viewed.route);
@@ -314,15 +318,19 @@ impl Activity {
                 activity.resource_ids = viewed.resource_ids;
                 activity.truncated = viewed.more;
             }
-            "support.action_refused" | "hijack.action_refused" => {
+            SupportSessionEvent::DENIED | HijackEvent::DENIED => {
                 let denied: Denied = serde_json::from_str(payload).map_err(Problem::internal)?;
                 activity.what = "refused";
                 activity.route = Some(denied.route);
                 activity.method = Some(denied.method);
                 activity.status = Some(denied.status);
                 activity.code = Some(denied.code);
+                activity.resource_ids = denied.resource_ids;
             }
-            "support.session_ended" | "hijack.ended" => return Ok(None),
+            SupportSessionEvent::ENDED | HijackEvent::ENDED => return Ok(None),
+            // To go on to somebody else from there.
+            HijackEvent::REFUSED => activity.what = "refused",
+            // Everything else, of whatever aggregate, is what was done.
             _ => {
                 activity.resource_ids = vec![event.aggregate_id];
                 activity.aggregate_type = Some(event.aggregate_type.into_owned());

@@ -21,6 +21,7 @@ use crate::{
     auth::{
         Credential,
         access_token::{self, AccessClaims, Act, Use},
+        masquerade::Standing,
     },
     eventstore::{Command, Unit},
     http::{
@@ -131,19 +132,30 @@ pub async fn start(
     let hijack = Hijack::of(&changed.state).ok_or_else(wrong_type)?;
     masquerades_copied(&state, tenant).await;
     let why = hijack.refused.map(|refused| format!("{}: {}", refused.as_str(), hijack.reason));
-    if !committed.replayed {
-        let happened = Happened {
-            action: if why.is_some() { Action::Refused } else { Action::Start },
-            schema: &schema,
-            by: hijack.by,
-            target,
-            hijack: changed.id,
-            ip: ip.as_deref(),
-            reason: why.as_deref().unwrap_or(hijack.reason.as_str()),
-        };
-        state.masquerade_log().record(state.store(), happened).await;
-        state.security_log().record(if why.is_some() { refused } else { began });
+    let mut claims = AccessClaims {
+        sub: target.0,
+        sid: changed.id,
+        usage: Use::Hijack,
+        act: Some(Act { sub: by.user().0 }),
+        tenant_id: tenant.map(|tenant| tenant.0),
+        role: String::new(),
+    };
+    // A repeat decides nothing: whether it still goes on is asked, as at every use of its token.
+    if committed.replayed && hijack.refused.is_none() {
+        still_open(&state, &claims).await?;
     }
+    // Of a repeat as well: whoever answered the first may have died before this.
+    let happened = Happened {
+        action: if why.is_some() { Action::Refused } else { Action::Start },
+        schema: &schema,
+        by: hijack.by,
+        target,
+        hijack: changed.id,
+        ip: ip.as_deref(),
+        reason: why.as_deref().unwrap_or(hijack.reason.as_str()),
+    };
+    state.masquerade_log().record(state.store(), happened).await;
+    state.security_log().record(if why.is_some() { refused } else { began });
     match hijack.refused {
         None => {}
         Some(HijackRefusal::NoSuchAccount) => return Err(Problem::not_found()),
@@ -152,14 +164,7 @@ pub async fn start(
         }
     }
     let user = signed_in(&state, tenant, target, SessionId::default()).await?;
-    let claims = AccessClaims {
-        sub: target.0,
-        sid: changed.id,
-        usage: Use::Hijack,
-        act: Some(Act { sub: by.user().0 }),
-        tenant_id: tenant.map(|tenant| tenant.0),
-        role: user.role.clone(),
-    };
+    claims.role.clone_from(&user.role);
     let token = access_token::issue_until(state.store().keys(), claims, hijack.started_at, hijack.until)
         .map_err(Problem::internal)?;
     let body = StartedHijack {
@@ -170,6 +175,19 @@ pub async fn start(
         user,
     };
     respond::created(&committed, "hijacks", &body)
+}
+
+/// Refuses the repeat of a start when what began then is over.
+///
+/// # Errors
+/// `wrong_state`.
+pub(in crate::http) async fn still_open(state: &AppState, claims: &AccessClaims) -> Result<()> {
+    match state.auth().standing(claims).await? {
+        Standing::GoesOn(_) => Ok(()),
+        Standing::NoLongerAllowed | Standing::Over => {
+            Err(Problem::new(Code::WrongState, "What began under this Idempotency-Key is over."))
+        }
+    }
 }
 
 fn seconds(from: DateTime<Utc>, until: DateTime<Utc>) -> i64 {

@@ -1,7 +1,7 @@
 //! `PATCH /settings`
 
 use axum::{extract::State, response::Response};
-use daybook_domain::{settings::SettingsCommand, text::Name};
+use daybook_domain::{permission::Tier, settings::SettingsCommand, text::Name};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -14,7 +14,7 @@ use crate::{
         etag::RequiredIfMatch,
         json::Json,
         nullable,
-        problem::{Problem, ProblemBody, Result},
+        problem::{Code, Problem, ProblemBody, Result},
         respond,
     },
 };
@@ -54,6 +54,16 @@ pub async fn update(
     // Who is let in without asking is not for whoever was let in to say.
     if value.hijack_without_approval.is_some() && context.call.caller.principal.within().is_some() {
         return Err(Problem::not_in_masquerade());
+    }
+    // It stands in for an approval for good, which is a person's to give: an owner's, signed in, and not by a grant.
+    let principal = &context.call.caller.principal;
+    if value.hijack_without_approval == Some(true)
+        && (principal.session().is_none() || principal.tier != Tier::TenantOwner)
+    {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "That the platform's people act as yours without asking is for an owner to allow, signed in.",
+        ));
     }
     let name = |text: Option<String>| text.map(|text| Name::new(&text, "/display_name")).transpose();
     let command = SettingsCommand::Change {

@@ -87,7 +87,7 @@ pub async fn list(
             respond::json(&cursors.page(&page, rows, |row| row.id, SupportRequestBody::from))
         }
         Viewer::Platform(principal) => {
-            let own = principal.session().map(|(user, _)| user.0);
+            let own = principal.account().map(|user| user.0);
             let requested_by = own.filter(|_| mine == Some(true)).or(requested_by);
             let filter = OverviewFilter { tenant, state: wanted, requested_by };
             let question = format!("support requests of all tenants {filter:?}");

@@ -20,6 +20,7 @@ use crate::{
     eventstore::Command,
     http::{
         context::PlatformCommand,
+        hijack::start::still_open,
         json::Json,
         problem::{Code, Problem, ProblemBody, Result},
         respond::{self, subject, wrong_type},
@@ -125,9 +126,6 @@ pub async fn create(
         state.security_log().record(line.kind(SecurityEventKind::SupportSessionRefused));
         return Err(Problem::new(Code::Forbidden, format!("Not allowed: {}.", refused.detail())));
     }
-    if !committed.replayed {
-        state.security_log().record(line);
-    }
     let claims = AccessClaims {
         sub: user_id.0,
         sid: changed.id,
@@ -136,6 +134,12 @@ pub async fn create(
         tenant_id: Some(tenant.0),
         role,
     };
+    // A repeat decides nothing: whether it still goes on is asked, as at every use of its token.
+    if committed.replayed {
+        still_open(&state, &claims).await?;
+    }
+    // Of a repeat as well: whoever answered the first may have died before this.
+    state.security_log().record(line);
     let token = access_token::issue_until(state.store().keys(), claims, session.started_at, session.until)
         .map_err(Problem::internal)?;
     let body = StartedSession {
@@ -151,7 +155,10 @@ pub async fn create(
 /// [`SAMPLE`] as well.
 async fn tenant(state: &AppState, mode: SupportMode, slug: Option<&str>) -> Result<(TenantId, bool)> {
     if mode == SupportMode::Mock {
-        let sample = sample::ensure(state.store(), state.directory()).await?;
+        // On a task of its own: who goes away must not leave it half made, and others waiting.
+        let (store, directory) = (state.store().clone(), state.directory().clone());
+        let made = tokio::spawn(async move { sample::ensure(&store, &directory).await });
+        let sample = made.await.map_err(Problem::internal)??;
         let named = match slug {
             None | Some(SAMPLE) => sample,
             Some(slug) => state.tenant_of_slug(slug).await?.ok_or_else(Problem::not_found)?,
