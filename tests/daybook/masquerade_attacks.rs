@@ -281,7 +281,8 @@ async fn a_session_reads_nothing_of_another_tenant() {
             assert!([403, 404].contains(&answer.status.as_u16()), "{path}: {}", answer.body);
             assert!(!answer.body.to_string().contains("Canary"));
         }
-        for path in ["/customers", "/bookings", "/users", "/support/sessions", "/hijacks", "/audit/events"] {
+        // The log of their own tenant has what they asked about; the lists have nothing of it.
+        for path in ["/customers", "/bookings", "/users", "/support/sessions", "/hijacks"] {
             let answer = app.get_as(&token, path).await.body.to_string();
             for foreign in [guest, booking, other_owner.id, session_there, hijack_there, elsewhere] {
                 assert!(!answer.contains(&foreign.to_string()), "{path}");
