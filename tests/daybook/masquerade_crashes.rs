@@ -234,7 +234,7 @@ async fn nothing_is_shown_before_it_is_written_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_token_that_was_ever_given_has_its_event() {
-    const ROUNDS: u64 = 20;
+    const ROUNDS: u64 = 12;
     const STARTS: u64 = 3;
     let mut dice = Dice::from_env("every_token_that_was_ever_given_has_its_event");
     let mut world = World::new().await;

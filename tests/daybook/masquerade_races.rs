@@ -48,7 +48,7 @@ async fn race<T>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_done_in_a_window_after_it_was_revoked() {
-    const ROUNDS: usize = 6;
+    const ROUNDS: usize = 4;
     let mut dice = Dice::from_env("nothing_is_done_in_a_window_after_it_was_revoked");
     let (app, tenant, owner, sue) = start().await;
     let node = app.second_node().await;
@@ -120,7 +120,7 @@ async fn nothing_is_done_in_a_window_after_it_was_revoked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_done_in_a_hijack_after_it_was_stopped() {
-    const ROUNDS: usize = 6;
+    const ROUNDS: usize = 4;
     let mut dice = Dice::from_env("nothing_is_done_in_a_hijack_after_it_was_stopped");
     let (app, tenant, owner, sue) = start().await;
     let node = app.second_node().await;
