@@ -254,7 +254,7 @@ settings! {
         |v: Span| v.0;
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew.
     sample_reset_time: Span => Duration = Duration::from_secs(3 * 3_600), "DAYBOOK_SAMPLE_RESET_TIME", |v: Span| v.0;
-    /// How often support sessions and hijacks that ran out are looked for, to note their end.
+    /// How often the open support sessions and hijacks are looked at, to note the end of those that are over.
     masquerade_sweep_interval: Span => Duration = Duration::from_secs(60), "DAYBOOK_MASQUERADE_SWEEP_INTERVAL",
         |v: Span| v.0;
     /// The Route 53 hosted zone that records of claimed domains are made in (feature `route53`).

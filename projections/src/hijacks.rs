@@ -145,7 +145,7 @@ pub async fn ended_between(
         .await
 }
 
-/// The hijacks of which nothing says that they are over, those that end first first.
+/// The hijacks that nothing in the log says are over, those that end soonest first.
 ///
 /// # Errors
 /// When PostgreSQL refuses.

@@ -125,7 +125,7 @@ pub async fn changed_after(
     select!("WHERE position > $1 ORDER BY position LIMIT $2", position, limit).fetch_all(connection).await
 }
 
-/// The sessions of which nothing says that they are over, those that end first first.
+/// The sessions that nothing in the log says are over, those that end soonest first.
 ///
 /// # Errors
 /// When PostgreSQL refuses.

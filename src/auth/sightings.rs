@@ -125,6 +125,8 @@ async fn seen(reads: bool, asked: &Asked, response: Response) -> Result<(Option<
     let viewed = |(seen, more): (Vec<Uuid>, bool)| {
         let mut resource_ids = asked.about.clone();
         resource_ids.extend(seen.into_iter().filter(|id| !asked.about.contains(id)));
+        let more = more || resource_ids.len() > MOST_IDS;
+        resource_ids.truncate(MOST_IDS);
         let (route, status) = (asked.route.clone(), status.as_u16());
         Some(Sight::Viewed(Viewed { route, status, resource_ids, more }))
     };

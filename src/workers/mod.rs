@@ -57,7 +57,7 @@ pub struct WorkerSettings {
     pub txt_lookup: TxtLookup,
     /// How often each tenant's support requests are looked at for what was not copied for the platform.
     pub support_overview: Duration,
-    /// How often support sessions and hijacks that ran out are looked for.
+    /// How often the open support sessions and hijacks are looked at for those that are over.
     pub masquerade_sweep: Duration,
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
     pub sample_reset: Duration,

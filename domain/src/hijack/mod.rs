@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub use event::HijackEvent;
-pub use rules::{By, HijackRefusal, Place, Standing};
+pub use rules::{Attempt, By, HijackRefusal, Place};
 
 /// By what a hijack was allowed, beside the tiers of the two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,9 +173,9 @@ impl Decider for Hijack {
                 if self.id.is_some() {
                     return Err(DomainError::AlreadyExists { what: Self::TYPE.into() });
                 }
-                let standing = Standing { chained: *chained, target: *target, temporary: *temporary };
+                let attempt = Attempt { chained: *chained, target: *target, temporary: *temporary };
                 let (hijack_id, target, reason, at) = (context.id, *target, reason.clone(), context.now);
-                Ok(vec![match self.start(*by, &standing, context) {
+                Ok(vec![match self.start(*by, &attempt, context) {
                     Ok((via, until)) => HijackEvent::Started {
                         hijack_id,
                         by: by.party(),
@@ -251,18 +251,18 @@ impl Hijack {
     fn start(
         &self,
         by: By,
-        standing: &Standing,
+        attempt: &Attempt,
         context: &HijackContext,
     ) -> Result<(Via, DateTime<Utc>), HijackRefusal> {
         let place = match by {
             By::Account(_) if context.in_tenant => Place::Own,
-            By::Platform { .. } if context.in_tenant => Place::Tenant { temporary: standing.temporary },
+            By::Platform { .. } if context.in_tenant => Place::Tenant { temporary: attempt.temporary },
             By::Account(_) | By::Platform { .. } => Place::Platform,
         };
-        if standing.chained {
+        if attempt.chained {
             return Err(HijackRefusal::Chain);
         }
-        if by.user() == standing.target {
+        if by.user() == attempt.target {
             return Err(HijackRefusal::Oneself);
         }
         let tier = match by {

@@ -63,7 +63,7 @@ pub enum Place {
 
 /// What is known of an attempt beside the two tiers.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub struct Attempt {
     /// Whether whoever asks acts as somebody else already, or is in a support session.
     pub chained: bool,
     /// As whom.

@@ -51,7 +51,8 @@ use crate::{
 
 /// The most events read at once.
 const PAGE: usize = 100;
-/// How often the credential is looked at again. The directory's answer may be 400 ms old: together less than a second.
+/// How often the credential is looked at again. The directory's answer may be 400 ms old, in a support session or a hijack
+/// twice that: together less than a second.
 const RECHECK: Duration = Duration::from_millis(150);
 /// How often the log is asked for what other nodes wrote, and a client told of positions that hold nothing for it.
 const POLL: Duration = Duration::from_secs(1);
