@@ -1,25 +1,15 @@
-//! `daybook audit …`.
+//! `daybook audit story`.
 
 use anyhow::{Context as _, ensure};
-use clap::{Args, Subcommand};
+use clap::Args;
 use daybook_domain::{SupportRequestId, TenantId};
 use daybook_projections::{Schema, support_overview};
 
-use super::{Mode, Runtime, say};
 use crate::{
-    config::Settings,
-    eventstore::StoreSettings,
+    cli::{Runtime, say},
     story::{self, replay::Replay},
     tenancy::{Access, TenantTx},
 };
-
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// Tell the whole story of a support request, from the tenant's log alone.
-    #[command(after_help = "Example: daybook audit story --support-request \
-                      01a1fdc1-c481-719a-9803-a3bb46f22c94 --tenant camp-river")]
-    Story(StoryArgs),
-}
 
 #[derive(Debug, Args)]
 pub struct StoryArgs {
@@ -34,16 +24,8 @@ pub struct StoryArgs {
     json: bool,
 }
 
-pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<()> {
-    let runtime = Runtime::open(settings, Mode::Command, StoreSettings::default()).await?;
-    let result = match command {
-        AuditCommand::Story(args) => tell(&runtime, &args).await,
-    };
-    runtime.close().await?;
-    result
-}
-
-async fn tell(runtime: &Runtime, args: &StoryArgs) -> anyhow::Result<()> {
+/// Tells it.
+pub async fn run(runtime: &Runtime, args: &StoryArgs) -> anyhow::Result<()> {
     let id = args.support_request;
     let (tenant, slug) = match &args.tenant {
         Some(slug) => {
