@@ -254,18 +254,10 @@ impl Walker<'_> {
             return vec![route.to_owned()];
         }
         if route == TILES {
-            // Whole or in part, of hashes and of leaves, and one that is not there.
-            return [
-                "0/000",
-                "0/000.p/1",
-                "0/000.p/9",
-                "entries/000.p/9",
-                "entries/000",
-                "1/000",
-                "0/x001/000",
-            ]
-            .map(|path| route.replace("{path}", path))
-            .into();
+            // Whole or in part, of hashes and of leaves, and some that are not there.
+            let all = ["0/000.p/1", "entries/000.p/9", "1/000", "0/x001/000", "x"].map(str::to_owned);
+            let known = self.ids.get("/api/v1/audit/tile").cloned().unwrap_or_default();
+            return known.into_iter().chain(all).map(|path| route.replace("{path}", &path)).collect();
         }
         if route == STREAMS {
             let path = |(kind, id): &(String, String)| route.replace("{type}", kind).replace("{id}", id);
