@@ -1,15 +1,22 @@
 //! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
 
 pub mod api_calls;
+pub mod checkpoint;
+pub mod consistency;
 pub mod events;
+pub mod head;
+pub mod inclusion;
+pub mod keys;
 pub mod live;
 pub mod stream;
 pub mod support;
+pub mod tile;
 
 use std::borrow::Cow;
 
 use daybook_domain::{Disclosed, personal::SEALED_MARKER};
 use daybook_projections::log::LogRow;
+use http::HeaderValue;
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
@@ -19,7 +26,7 @@ use uuid::Uuid;
 use super::{
     cursor::{Cursors, Page},
     disclosure::{self, Disclosure},
-    problem::{Problem, Result},
+    problem::{Code, Problem, Result},
 };
 use crate::{
     app::AppState,
@@ -27,6 +34,7 @@ use crate::{
         StoreError,
         leaf::{LEAF_VERSION, leaf_hash},
     },
+    ledger::{LedgerError, tree::Hash},
 };
 
 /// The routes.
@@ -38,6 +46,42 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(stream::stream))
         .routes(routes!(support::list))
         .routes(routes!(support::one))
+        .routes(routes!(checkpoint::checkpoint))
+        .routes(routes!(inclusion::inclusion))
+        .routes(routes!(consistency::consistency))
+        .routes(routes!(tile::tile))
+        .routes(routes!(keys::keys))
+        .routes(routes!(head::head))
+}
+
+/// The content type of a note.
+const NOTE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// Refuses whoever is not shown personal data: what is hidden in a leaf is few enough values to be tried against its hash.
+fn clear_only() -> Result<()> {
+    match disclosure::current() {
+        Disclosure::Clear => Ok(()),
+        Disclosure::Masked => Err(Problem::new(
+            Code::Forbidden,
+            "A redacted support session is shown neither leaves nor hashes of them.",
+        )),
+    }
+}
+
+/// What is not signed yet, and will be.
+fn not_yet() -> Problem {
+    Problem::from(LedgerError::NotYet)
+}
+
+/// A number of leaves, or a position, that is given in a query.
+fn leaves(name: &str, value: i64, least: u64) -> Result<u64> {
+    u64::try_from(value).ok().filter(|value| *value >= least).ok_or_else(|| {
+        Problem::field(format!("?{name}"), "out_of_range", format!("this is at least {least}"))
+    })
+}
+
+fn all_hex(hashes: &[Hash]) -> Vec<String> {
+    hashes.iter().map(hex::encode).collect()
 }
 
 /// An event of the log. Personal values are not in it: the leaf holds commitments to them.

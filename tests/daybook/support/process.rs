@@ -11,7 +11,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{app::TestApp, cluster::TestDb};
+use super::{
+    app::TestApp,
+    cluster::{TestDb, choose_cryptography},
+};
 
 /// A data directory, the database that belongs to it, and the processes over both.
 pub struct Host {
@@ -32,6 +35,7 @@ pub struct Server {
 impl Host {
     /// With a private PostgreSQL on a real disk: in memory nothing is lost that fsync would keep.
     pub fn embedded() -> Self {
+        choose_cryptography();
         let directory = tempfile::Builder::new().prefix("daybook-test").tempdir_in("/var/tmp").unwrap();
         // As root, PostgreSQL runs as another user, who has to get through.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
