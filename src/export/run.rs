@@ -22,8 +22,10 @@ use crate::{
     tenancy::{Access, TenantTx},
 };
 
-/// Events read at once.
+/// The most events read at once, and how many at first; and about how many bytes of them. A leaf has 64 KiB at most.
 const PAGE: i64 = 1_000;
+const FIRST_PAGE: i64 = 200;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,6 +141,8 @@ struct Pages {
     whole: bool,
     /// There may be more.
     more: bool,
+    /// How many events to read next.
+    limit: i64,
 }
 
 impl Export {
@@ -171,6 +175,7 @@ impl Export {
             until: range.until,
             whole: *filter == times_only,
             more: range.until > range.after,
+            limit: FIRST_PAGE,
         };
         Self { pages, next: None, encoder: Some(encoder), rows: 0, last_position: range.after }
     }
@@ -225,7 +230,7 @@ impl Pages {
             return Ok(Vec::new());
         }
         let mut tx = TenantTx::begin(self.store.database().app(), &self.schema, Access::Read).await?;
-        let rows = log::page(&mut tx, &self.filter, PAGE)
+        let rows = log::page(&mut tx, &self.filter, self.limit)
             .await
             .map_err(StoreError::db("read the log for an export"))?;
         tx.release();
@@ -237,7 +242,11 @@ impl Pages {
                 }
             }
         }
-        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == PAGE;
+        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == self.limit;
+        let bytes: usize = rows.iter().map(|row| row.leaf.len()).sum();
+        if let Some(each) = bytes.checked_div(rows.len()) {
+            self.limit = i64::try_from(PAGE_BYTES / each.max(1)).unwrap_or(PAGE).clamp(1, PAGE);
+        }
         self.filter.after = rows.last().map_or(self.filter.after, |row| row.position);
         self.more = full && self.filter.after < self.until;
         if self.whole && !self.more && self.filter.after != self.until {

@@ -75,12 +75,19 @@ pub async fn holds(connection: &mut PgConnection, position: i64, cut: DateTime<U
     }
 }
 
-/// Whether a stretch of time that ends then has any readable part.
+/// Whether what happened before a time can be told, where the log is as old as the cut at all.
 ///
 /// # Errors
-/// `retention_expired` when it is past the cut as a whole.
-pub fn reaches(to: Option<DateTime<Utc>>, cut: DateTime<Utc>) -> Result<()> {
-    if to.is_some_and(|to| to <= cut) { Err(expired(cut)) } else { Ok(()) }
+/// `retention_expired` when the time is not past the cut, and something is before it.
+pub async fn reaches(
+    connection: &mut PgConnection,
+    to: Option<DateTime<Utc>>,
+    cut: DateTime<Utc>,
+) -> Result<()> {
+    match to {
+        Some(to) if to <= cut => holds(connection, 1, cut).await,
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The refusal to show what is past the cut.

@@ -92,9 +92,9 @@ pub async fn list(
     let past: Option<(DateTime<Utc>, Uuid)> = cursors.decode(&page)?;
     // A month is dropped as a whole; what of it is past retention is not shown until then.
     let cut = retained::cut(&state, &call).await?;
-    retained::reaches(filter.to, cut)?;
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read(&state, &call, MinPosition(None)).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = api_calls::page(&mut tx, &filter, past, page.fetch()).await?;
     tx.release();
     let answer = respond::json(&cursors.page(&page, rows, |last| (last.at, last.request_id), ApiCall::from))?;

@@ -108,8 +108,8 @@ pub async fn events(
         filter.after = last;
     }
     let cut = retained::cut(&state, &call).await?;
-    retained::reaches(filter.to, cut)?;
     let mut tx = position::read(&state, &call, min).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     if filter.after == named {
         retained::goes_on_from(&mut tx, named, cut).await?;
     }

@@ -137,9 +137,9 @@ pub async fn export(
         return Err(Problem::new(Code::PlanLimit, "The plan has no exports of the log."));
     }
     let cut = tenant.retention.cut(now);
-    retained::reaches(ask.filter.to, cut)?;
     let place = state.streams().enter_export(call.caller.tenant)?;
     let mut tx = position::read(&state, &call, min).await?;
+    retained::reaches(&mut tx, ask.filter.to, cut).await?;
     retained::goes_on_from(&mut tx, ask.after, cut).await?;
     if let Some(until) = ask.until.filter(|until| *until > 0) {
         retained::holds(&mut tx, until, cut).await?;

@@ -99,6 +99,11 @@ fn without_words(payload: &mut Value) {
     }
 }
 
+/// Text of a leaf, read in place where it has no escapes. In an `Option` a bare `Cow` would be copied.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// A leaf read in place: its text is the answer's, unchanged.
 #[derive(Deserialize)]
 struct LeafText<'a> {
@@ -120,21 +125,21 @@ struct LeafText<'a> {
     #[serde(borrow)]
     actor: Cow<'a, str>,
     #[serde(borrow, default)]
-    on_behalf_of: Option<Cow<'a, str>>,
+    on_behalf_of: Option<Text<'a>>,
     #[serde(borrow, default)]
-    role: Option<Cow<'a, str>>,
+    role: Option<Text<'a>>,
     #[serde(borrow, default)]
-    support_mode: Option<Cow<'a, str>>,
+    support_mode: Option<Text<'a>>,
     #[serde(borrow, default)]
-    reason: Option<Cow<'a, str>>,
+    reason: Option<Text<'a>>,
     #[serde(borrow, default)]
-    ip: Option<Cow<'a, str>>,
+    ip: Option<Text<'a>>,
     #[serde(default)]
     request_id: Option<Uuid>,
     #[serde(borrow, default)]
-    correlation_id: Option<Cow<'a, str>>,
+    correlation_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    causation_id: Option<Cow<'a, str>>,
+    causation_id: Option<Text<'a>>,
     #[serde(borrow)]
     payload: &'a RawValue,
 }
@@ -165,14 +170,14 @@ impl<'a> AuditEvent<'a> {
             recorded_at: leaf.recorded_at,
             occurred_at: leaf.occurred_at,
             actor: leaf.actor,
-            on_behalf_of: leaf.on_behalf_of,
-            role: leaf.role,
-            support_mode: leaf.support_mode,
-            reason: leaf.reason.into(),
-            ip: leaf.ip.into(),
+            on_behalf_of: leaf.on_behalf_of.map(|text| text.0),
+            role: leaf.role.map(|text| text.0),
+            support_mode: leaf.support_mode.map(|text| text.0),
+            reason: leaf.reason.map(|text| text.0).into(),
+            ip: leaf.ip.map(|text| text.0).into(),
             request_id: leaf.request_id,
-            correlation_id: leaf.correlation_id,
-            causation_id: leaf.causation_id,
+            correlation_id: leaf.correlation_id.map(|text| text.0),
+            causation_id: leaf.causation_id.map(|text| text.0),
             payload: Payload(leaf.payload),
             // Nothing in a leaf is unknown but what is hidden, and addresses are few: the hash would tell them.
             leaf_hash: hex::encode(leaf_hash(&row.leaf)).into(),

@@ -170,9 +170,9 @@ pub async fn list(
     // Of each session the log is asked as well.
     page.limit = page.limit.min(MOST);
     let cut = retained::cut(&state, &call).await?;
-    retained::reaches(filter.to, cut)?;
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read(&state, &call, min).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = support_audit::list(&mut tx, &filter, before, page.fetch()).await?;
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let mut items = Vec::with_capacity(rows.len());

@@ -85,7 +85,7 @@ pub async fn get(
         }
         // Before anything happened there was nothing, which is of the time of the first event.
         Until::Position(position) => retained::holds(&mut tx, position.max(1), cut).await?,
-        Until::Time(time) if time < cut => return Err(retained::expired(cut)),
+        Until::Time(time) if time < cut => retained::holds(&mut tx, 1, cut).await?,
         Until::Time(_) | Until::Sequence(_) | Until::End => {}
     }
     let stream = StreamRef { aggregate_type: AggregateType::Booking, id };
