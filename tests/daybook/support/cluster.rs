@@ -27,16 +27,10 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, OnceCell};
 
-/// Says what clients of HTTP do their cryptography with: where the product speaks to S3, reqwest brings none of its own.
-pub fn choose_cryptography() {
-    // Of those who ask only the first is heard, and all ask the same.
-    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-}
-
 /// The cluster of this test run.
 pub async fn cluster() -> &'static TestCluster {
     static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
-    choose_cryptography();
+    super::cryptography();
     CLUSTER.get_or_init(TestCluster::start).await
 }
 

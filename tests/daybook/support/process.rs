@@ -11,10 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{
-    app::TestApp,
-    cluster::{TestDb, choose_cryptography},
-};
+use super::{app::TestApp, cluster::TestDb};
 
 /// A data directory, the database that belongs to it, and the processes over both.
 pub struct Host {
@@ -35,7 +32,7 @@ pub struct Server {
 impl Host {
     /// With a private PostgreSQL on a real disk: in memory nothing is lost that fsync would keep.
     pub fn embedded() -> Self {
-        choose_cryptography();
+        super::cryptography();
         let directory = tempfile::Builder::new().prefix("daybook-test").tempdir_in("/var/tmp").unwrap();
         // As root, PostgreSQL runs as another user, who has to get through.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -44,6 +41,7 @@ impl Host {
 
     /// On a database of the test cluster.
     pub fn on(db: &TestDb) -> Self {
+        super::cryptography();
         let directory = tempfile::tempdir().unwrap();
         let urls = Some((db.app_url.clone(), db.owner_url.clone()));
         Self { data: directory.path().join("data"), urls, filter: "warn", directory }
