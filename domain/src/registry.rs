@@ -12,6 +12,7 @@ use crate::{
     customer::{Customer, CustomerCommand, CustomerEvent},
     hijack::{Hijack, HijackCommand, HijackEvent},
     lead::{Lead, LeadCommand, LeadEvent},
+    legal_hold::{LegalHold, LegalHoldCommand, LegalHoldEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
     permission_grant::{PermissionGrant, PermissionGrantCommand, PermissionGrantEvent},
     resource::{Resource, ResourceCommand, ResourceEvent},
@@ -226,6 +227,8 @@ registry! {
     SupportSession: SupportSession, SupportSessionCommand, SupportSessionEvent;
     /// A hijack: somebody acts as somebody else for a while.
     Hijack: Hijack, HijackCommand, HijackEvent;
+    /// A legal hold: what it covers is neither pruned nor erased.
+    LegalHold: LegalHold, LegalHoldCommand, LegalHoldEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -252,7 +255,8 @@ impl AnyState {
             | Self::PermissionGrant(_)
             | Self::SupportRequest(_)
             | Self::SupportSession(_)
-            | Self::Hijack(_) => Vec::new(),
+            | Self::Hijack(_)
+            | Self::LegalHold(_) => Vec::new(),
         }
     }
 }

@@ -4,8 +4,8 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    api_key::ApiKey, booking::Booking, customer::Customer, hijack::Hijack, lead::Lead, offering::Offering,
-    permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
+    api_key::ApiKey, booking::Booking, customer::Customer, hijack::Hijack, lead::Lead,
+    legal_hold::LegalHold, offering::Offering, permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
     schedule::Schedule, settings::Settings, support_request::SupportRequest, support_session::SupportSession,
     tenant::Tenant, user::User,
 };
@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, bookings, customers, domains, hijacks, leads, offerings, permission_grants,
+    Combined, Schema, api_keys, bookings, customers, domains, hijacks, leads, legal_holds, offerings, permission_grants,
     resources, roles, schedules, settings, support_requests, support_sessions, tenants, users,
 };
 
@@ -34,6 +34,7 @@ pub const TENANT_TABLES: &[&str] = &[
     "support_requests",
     "support_sessions",
     "hijacks",
+    "legal_holds",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
@@ -136,6 +137,7 @@ struct ByType<'a> {
     support_requests: Vec<Row<'a, SupportRequest>>,
     support_sessions: Vec<Row<'a, SupportSession>>,
     hijacks: Vec<Row<'a, Hijack>>,
+    legal_holds: Vec<Row<'a, LegalHold>>,
 }
 
 impl<'a> ByType<'a> {
@@ -168,6 +170,7 @@ impl<'a> ByType<'a> {
             AnyState::SupportRequest(state) => self.support_requests.push(row!(state)),
             AnyState::SupportSession(state) => self.support_sessions.push(row!(state)),
             AnyState::Hijack(state) => self.hijacks.push(row!(state)),
+            AnyState::LegalHold(state) => self.legal_holds.push(row!(state)),
         }
     }
 }
@@ -224,6 +227,9 @@ async fn write<'a>(
     }
     if !rows.hijacks.is_empty() {
         hijacks::write(connection, schema, &rows.hijacks).await?;
+    }
+    if !rows.legal_holds.is_empty() {
+        legal_holds::write(connection, schema, &rows.legal_holds).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);
