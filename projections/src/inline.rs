@@ -4,17 +4,18 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    api_key::ApiKey, booking::Booking, customer::Customer, hijack::Hijack, lead::Lead,
-    legal_hold::LegalHold, offering::Offering, permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
-    schedule::Schedule, settings::Settings, support_request::SupportRequest, support_session::SupportSession,
-    tenant::Tenant, user::User,
+    api_key::ApiKey, booking::Booking, customer::Customer, hijack::Hijack, lead::Lead, legal_hold::LegalHold,
+    offering::Offering, permission_grant::PermissionGrant, registry::AnyState, resource::Resource,
+    role::Role, schedule::Schedule, settings::Settings, support_request::SupportRequest,
+    support_session::SupportSession, tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, bookings, customers, domains, hijacks, leads, legal_holds, offerings, permission_grants,
-    resources, roles, schedules, settings, support_requests, support_sessions, tenants, users,
+    Combined, Schema, api_keys, bookings, customers, domains, hijacks, leads, legal_holds, offerings,
+    permission_grants, resources, roles, schedules, settings, support_requests, support_sessions, tenants,
+    users,
 };
 
 /// The inline read models of a tenant's schema, one table each.

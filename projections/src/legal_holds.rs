@@ -90,7 +90,8 @@ pub(crate) async fn write(
              position = EXCLUDED.position, updated_at = EXCLUDED.updated_at",
     );
     // An aggregate with an event has been placed; one without has no row.
-    let rows: Vec<_> = rows.iter().filter_map(|row| row.state.held.as_ref().map(|held| (row, held))).collect();
+    let rows: Vec<_> =
+        rows.iter().filter_map(|row| row.state.held.as_ref().map(|held| (row, held))).collect();
     sqlx::query(&sql)
         .bind(column!(rows, it => it.0.id))
         .bind(column!(rows, it => it.1.name.as_str()))

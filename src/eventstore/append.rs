@@ -124,12 +124,10 @@ pub(super) async fn catch_up(
         *cache = LaneCache::new();
         return Ok(());
     }
-    let sql = tx
-        .schema()
-        .sql(
-            "SELECT aggregate_type, aggregate_id, bool_or(event_type = $3) FROM {s}.events
+    let sql = tx.schema().sql(
+        "SELECT aggregate_type, aggregate_id, bool_or(event_type = $3) FROM {s}.events
              WHERE position BETWEEN $1 AND $2 GROUP BY aggregate_type, aggregate_id",
-        );
+    );
     let foreign: Vec<(String, Uuid, bool)> = sqlx::query_as(&sql)
         .bind(known + 1)
         .bind(head)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    ApiKeyId, BookingId, CustomerId, Decider, DomainError, GrantId, HijackId, HoldId, Interval, LeadId, OfferingId,
-    ResourceId, RoleId, ScheduleId, SupportRequestId, SupportSessionId, TenantId, UserId,
+    ApiKeyId, BookingId, CustomerId, Decider, DomainError, GrantId, HijackId, HoldId, Interval, LeadId,
+    OfferingId, ResourceId, RoleId, ScheduleId, SupportRequestId, SupportSessionId, TenantId, UserId,
     api_key::ApiKeyContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
     customer::Customer,

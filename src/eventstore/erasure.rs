@@ -48,10 +48,7 @@ pub(super) struct Reach {
 /// Whether a unit has a batch to itself.
 pub(super) fn is_alone(unit: &Unit) -> bool {
     unit.commands.iter().any(|command| {
-        matches!(
-            command.intent,
-            Intent::Ask(AnyCommand::Customer(CustomerCommand::CompleteErasure))
-        )
+        matches!(command.intent, Intent::Ask(AnyCommand::Customer(CustomerCommand::CompleteErasure)))
     })
 }
 
@@ -92,10 +89,7 @@ pub(super) async fn customer_context(
 }
 
 /// Where the customer stands that a hold names.
-pub(super) async fn kept(
-    work: &mut Work<'_, '_>,
-    customer: Option<CustomerId>,
-) -> Result<Kept, StoreError> {
+pub(super) async fn kept(work: &mut Work<'_, '_>, customer: Option<CustomerId>) -> Result<Kept, StoreError> {
     let Some(customer) = customer else { return Ok(Kept::Everybody) };
     Ok(match work.state::<Customer>(customer.0).await? {
         None => Kept::Unknown,
@@ -106,7 +100,9 @@ pub(super) async fn kept(
 
 /// Whether a legal hold stands against the erasure of a customer: of the read model, and of this batch.
 async fn is_held(work: &mut Work<'_, '_>, customer: CustomerId) -> Result<bool, StoreError> {
-    if work.touched_states().any(|(_, _, after)| LegalHold::of(after).is_some_and(|hold| hold.covers(customer)))
+    if work
+        .touched_states()
+        .any(|(_, _, after)| LegalHold::of(after).is_some_and(|hold| hold.covers(customer)))
     {
         return Ok(true);
     }
@@ -231,7 +227,8 @@ impl Reach {
         let sql = "UPDATE {s}.bookings SET notes = NULL WHERE customer_id = $1 AND notes IS NOT NULL";
         sqlx::query(&schema.sql(sql)).bind(customer).execute(&mut **tx).await?;
         booking_history::forget(tx, &bookings).await?;
-        let sql = "UPDATE {s}.leads SET name = NULL, email = NULL, phone = NULL, message = NULL WHERE id = ANY($1)";
+        let sql =
+            "UPDATE {s}.leads SET name = NULL, email = NULL, phone = NULL, message = NULL WHERE id = ANY($1)";
         sqlx::query(&schema.sql(sql)).bind(&leads).execute(&mut **tx).await?;
 
         let everything: Vec<Uuid> =

@@ -351,7 +351,9 @@ impl<'a> Reader<'a> {
             match keys.iter().find(|(known, _)| *known == subject) {
                 Some((_, None)) => {}
                 Some((_, Some(_))) => {
-                    return Err(StoreError::Sealing("a sealed value is missing although its key is not destroyed"));
+                    return Err(StoreError::Sealing(
+                        "a sealed value is missing although its key is not destroyed",
+                    ));
                 }
                 None => return Err(StoreError::Sealing("a sealed value is missing, and its key is unknown")),
             }

@@ -227,7 +227,8 @@ impl<'a> Existing<'a> {
     /// A hold that ran out lost its right, not its chance: it takes its own place again if nobody else has.
     fn compete_again(&self) -> Result<(), DomainError> {
         // Who is to be erased has no booking any more that could come back to life.
-        if let Some(customer) = self.context.customer.as_deref().filter(|customer| customer.erasure.is_some()) {
+        if let Some(customer) = self.context.customer.as_deref().filter(|customer| customer.erasure.is_some())
+        {
             customer.can_book()?;
         }
         let candidate = self.own_candidate()?;

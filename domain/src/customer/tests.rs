@@ -45,10 +45,7 @@ fn personal_fields_come_back_by_name() {
     let subject = CustomerId::default().into();
     assert_eq!(
         seen,
-        [
-            ("name", subject, Some("Ada Canary".into())),
-            ("email", subject, Some("ada@canary.example".into()))
-        ]
+        [("name", subject, Some("Ada Canary".into())), ("email", subject, Some("ada@canary.example".into()))]
     );
     let payload = serde_json::to_value(&event).unwrap();
     let mut read: CustomerEvent = serde_json::from_value(payload).unwrap();
@@ -86,17 +83,11 @@ fn a_customer_with_live_bookings_is_not_archived() {
     TestFramework::<Customer>::with(CustomerContext { live_bookings: 1, ..context() })
         .given(vec![registered()])
         .when(CustomerCommand::Archive)
-        .then_expect_error(DomainError::wrong_state(
-            "booked",
-            "the customer has bookings that are not over",
-        ));
+        .then_expect_error(DomainError::wrong_state("booked", "the customer has bookings that are not over"));
 }
 
 fn requested() -> CustomerEvent {
-    CustomerEvent::ErasureRequested {
-        customer_id: CustomerId::default(),
-        requested_at: DateTime::UNIX_EPOCH,
-    }
+    CustomerEvent::ErasureRequested { customer_id: CustomerId::default(), requested_at: DateTime::UNIX_EPOCH }
 }
 
 fn erased(subjects: &[u128]) -> CustomerEvent {

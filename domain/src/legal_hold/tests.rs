@@ -65,8 +65,7 @@ fn whoever_places_a_hold_hears_that_there_is_nobody_to_keep() {
         "unknown_customer",
         "no such customer",
     ));
-    test(Kept::Erased)
-        .then_expect_error(DomainError::wrong_state("erased", "this person's data was erased"));
+    test(Kept::Erased).then_expect_error(DomainError::wrong_state("erased", "this person's data was erased"));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
 
 pub mod api_calls;
+pub mod erasures;
 pub mod events;
+pub mod holds;
 pub mod live;
 pub mod stream;
 pub mod support;
@@ -38,6 +40,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(stream::stream))
         .routes(routes!(support::list))
         .routes(routes!(support::one))
+        .routes(routes!(erasures::list))
+        .merge(holds::routes())
 }
 
 /// An event of the log. Personal values are not in it: the leaf holds commitments to them.

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod create;
+pub mod erase;
 pub mod get;
 pub mod list;
 pub mod update;
@@ -27,11 +28,10 @@ use crate::{app::AppState, eventstore::Committed};
 
 /// The routes.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list::list, create::create)).routes(routes!(
-        get::get,
-        update::update,
-        archive::archive
-    ))
+    OpenApiRouter::new()
+        .routes(routes!(list::list, create::create))
+        .routes(routes!(get::get, update::update, archive::archive))
+        .routes(routes!(erase::erase))
 }
 
 /// A customer.
@@ -51,6 +51,10 @@ pub struct CustomerBody {
     pub phone: Disclosed<String>,
     /// Whether they take no more bookings.
     pub archived: bool,
+    /// Where their erasure stands, once it was asked for: `requested`, `queued` (a legal hold stands against it) or `done`; in
+    /// reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<String>,
     /// The version, as in `ETag`.
     pub version: i64,
     /// When they were registered; in reads.
@@ -105,6 +109,7 @@ impl From<CustomerRow> for CustomerBody {
             email: row.email,
             phone: row.phone,
             archived: row.archived,
+            erasure: row.erasure,
             version: row.version,
             created_at: Some(row.created_at),
             updated_at: Some(row.updated_at),
@@ -126,6 +131,7 @@ impl CustomerBody {
             email: (&customer.email).into(),
             phone: (&customer.phone).into(),
             archived: customer.archived,
+            erasure: None,
             version: changed.sequence,
             created_at: None,
             updated_at: None,
