@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use daybook_domain::{
     Disclosed,
     customer::{Customer, CustomerCommand},
+    permission::{Action, Resource},
     registry::Registered as _,
     text::{Email, Name, Phone},
 };
@@ -21,6 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
+    context::CallContext,
     problem::Result,
     respond::{subject, wrong_type},
 };
@@ -51,8 +53,8 @@ pub struct CustomerBody {
     pub phone: Disclosed<String>,
     /// Whether they take no more bookings.
     pub archived: bool,
-    /// Where their erasure stands, once it was asked for: `requested`, `queued` (a legal hold stands against it) or `done`; in
-    /// reads.
+    /// Where their erasure stands, once it was asked for: `requested`, `queued` (a legal hold stands against it; told to
+    /// those who may see holds) or `done`. In reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erasure: Option<String>,
     /// The version, as in `ETag`.
@@ -118,6 +120,17 @@ impl From<CustomerRow> for CustomerBody {
 }
 
 impl CustomerBody {
+    /// The customer as this caller may read them. That an erasure waits for a legal hold is for those who may see holds: not
+    /// for the customer whom one may be about.
+    pub fn read_by(call: &CallContext, row: CustomerRow) -> Self {
+        let sees_holds = call.caller.scope_of(Resource::LegalHolds, Action::Read).is_some();
+        let mut body = Self::from(row);
+        if body.erasure.as_deref() == Some("queued") && !sees_holds {
+            body.erasure = Some("requested".into());
+        }
+        body
+    }
+
     /// The customer as a command left them.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ use tokio::sync::{Mutex, OnceCell};
 /// The cluster of this test run.
 pub async fn cluster() -> &'static TestCluster {
     static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
+    // With all features the client the tests call with chooses no cryptography by itself.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     CLUSTER.get_or_init(TestCluster::start).await
 }
 
