@@ -2,7 +2,7 @@
 ALTER TABLE customers ADD COLUMN erasure_requested_at timestamptz;
 ALTER TABLE customers ADD COLUMN erased_at timestamptz;
 CREATE INDEX customers_erasures ON customers (id) WHERE erasure_requested_at IS NOT NULL;
-CREATE INDEX customers_to_erase ON customers (erasure_requested_at) WHERE erasure_requested_at IS NOT NULL AND erased_at IS NULL;
+CREATE INDEX customers_to_erase ON customers (id) WHERE erasure_requested_at IS NOT NULL AND erased_at IS NULL;
 
 -- Destroys what an event of the log says is destroyed, and nothing else: the keys of the subjects it names become
 -- tombstones of its time, and what was sealed with them goes. The schema's role can do neither by itself, and not even

@@ -69,17 +69,23 @@ pub async fn list(
     .await
 }
 
-/// Customers whose erasure was asked for and can be done: no legal hold stands against it. The oldest first.
+/// Customers whose erasure was asked for and can be done, no legal hold stands against it: in the order of their ids, after the
+/// one given.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
-pub async fn due(connection: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn due(
+    connection: &mut PgConnection,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "SELECT c.id FROM customers c
-         WHERE c.erasure_requested_at IS NOT NULL AND c.erased_at IS NULL
+         WHERE c.erasure_requested_at IS NOT NULL AND c.erased_at IS NULL AND c.id > $1
            AND NOT EXISTS (SELECT FROM legal_holds h WHERE h.released_at IS NULL
                            AND (h.customer_id IS NULL OR h.customer_id = c.id))
-         ORDER BY c.erasure_requested_at LIMIT $1",
+         ORDER BY c.id LIMIT $2",
+        after.unwrap_or_default(),
         limit
     )
     .fetch_all(connection)

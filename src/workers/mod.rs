@@ -78,7 +78,7 @@ impl Default for WorkerSettings {
             projection_batch: 500,
             lease: Duration::from_secs(5),
             hold_sweep: Duration::from_secs(10),
-            erasure_sweep: Duration::from_secs(15),
+            erasure_sweep: Duration::from_secs(60),
             pruning: Duration::from_secs(3_600),
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),

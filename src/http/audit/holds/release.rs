@@ -15,6 +15,7 @@ use crate::{
         problem::{ProblemBody, Result},
         respond,
     },
+    workers::erasure,
 };
 
 /// Release a legal hold; a reason is required. Erasures that waited for it, and for no other, are done within moments.
@@ -37,5 +38,12 @@ pub async fn release(
     let schema = context.call.schema.clone();
     let command = Command::to(id, LegalHoldCommand::Release).expecting(version.expected());
     let committed = state.store().execute(&schema, context.unit(vec![command], value.reason, hash)?).await?;
+    // What waited for it is done at once. Should this process die, a worker comes by.
+    let store = state.store().clone();
+    tokio::spawn(async move {
+        if let Err(error) = erasure::finish(&store, &schema).await {
+            tracing::warn!(%schema, error = &error as &dyn std::error::Error, "erasures wait for a worker");
+        }
+    });
     respond::archived(&committed)
 }
