@@ -187,11 +187,12 @@ fn erased(event: &AnyEvent) -> Option<Uuid> {
     }
 }
 
-/// The bookings of a customer, by their first rows. There is no index for it: people are seldom erased.
+/// The bookings of a customer, by the rows that first say whose they are. There is no index for it: people are seldom
+/// erased.
 async fn bookings_of(connection: &mut PgConnection, customer: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "SELECT booking_id FROM booking_history
-         WHERE sequence = 1 AND changes @> jsonb_build_array(jsonb_build_object('path', '/customer_id', 'new', $1::text))",
+         WHERE changes @> jsonb_build_array(jsonb_build_object('path', '/customer_id', 'new', $1::text))",
         customer.to_string()
     )
     .fetch_all(connection)

@@ -171,6 +171,9 @@ async fn whoever_is_erased_is_found_nowhere_and_nothing_else_is_missing() {
     {
         assert!(tables.contains(&table), "{table} knows nobody: {tables:?}");
     }
+    let queued = "INSERT INTO {s}.messages (id, kind, recipient, subject, sealed_body, next_attempt_at)
+                  VALUES (gen_random_uuid(), 'invitation', 'ZQ.First@canary.example', 'Hello', 'sealed', now() + interval '1 hour')";
+    app.sql(&tenant.schema(), queued).await;
     let others = rows(&app, &other.schema()).await;
     let bystander = app.customer(&tenant, "Grace").await;
 
@@ -189,6 +192,17 @@ async fn whoever_is_erased_is_found_nowhere_and_nothing_else_is_missing() {
             assert_eq!(now.remove(table).as_ref(), Some(rows), "{table} of another tenant");
         }
     }
+
+    let letters: Vec<(String, String, Option<String>, Option<String>)> = sqlx::query_as(
+        &tenant
+            .schema()
+            .sql("SELECT status, recipient, last_error, sealed_body FROM {s}.messages ORDER BY status"),
+    )
+    .fetch_all(app.store.database().owner())
+    .await
+    .unwrap();
+    let given_up = ("failed".to_owned(), String::new(), Some("erased".to_owned()), None);
+    assert_eq!(letters, [given_up, ("sent".to_owned(), String::new(), None, None)]);
 
     // The house sees that there was somebody.
     let customer = app.get(&tenant, &format!("/customers/{}", guest.customer)).await.expect(200).body;
