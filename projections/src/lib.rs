@@ -11,6 +11,7 @@
 
 pub mod api_calls;
 pub mod api_keys;
+pub mod booking_changes;
 pub mod booking_history;
 pub mod bookings;
 pub mod calendar;
@@ -22,13 +23,18 @@ pub mod hijacks;
 pub mod inline;
 pub mod leads;
 pub mod log;
+pub mod logins;
 pub mod masquerade_overview;
+pub mod messages;
+pub mod months;
 pub mod offerings;
 pub mod pace;
 pub mod parked;
 pub mod permission_grants;
 pub mod positions;
 pub mod projection;
+pub mod refused_logins;
+pub mod request_errors;
 pub mod resources;
 pub mod roles;
 pub mod run;
