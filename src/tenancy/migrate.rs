@@ -297,13 +297,18 @@ fn grants(schema: &Schema, kind: Kind) -> String {
          REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_migrations FROM {schema}"
     ) + &match kind {
         Kind::Platform => String::new(),
-        // What the guard of the claims rests on is added to, never taken away; and so are calls, through their table.
+        // What the guard of the claims rests on is added to, never taken away; and so are the logs that are kept
+        // by months, through their tables.
         Kind::Tenant => format!(
             "; REVOKE UPDATE, DELETE ON {schema}.slot_spans FROM {schema};
              REVOKE DELETE ON {schema}.slot_resources FROM {schema};
-             REVOKE UPDATE, DELETE ON {schema}.api_calls FROM {schema};
+             REVOKE UPDATE, DELETE ON {schema}.api_calls, {schema}.refused_logins, {schema}.request_errors FROM {schema};
              DO $$ DECLARE month regclass; BEGIN
-                 FOR month IN SELECT inhrelid FROM pg_inherits WHERE inhparent = '{schema}.api_calls'::regclass LOOP
+                 FOR month IN
+                     SELECT inhrelid FROM pg_inherits
+                     WHERE inhparent IN ('{schema}.api_calls'::regclass, '{schema}.refused_logins'::regclass,
+                                         '{schema}.request_errors'::regclass)
+                 LOOP
                      EXECUTE format('REVOKE ALL ON %s FROM {schema}', month);
                  END LOOP;
              END $$"
