@@ -38,6 +38,17 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::PasswordResetLink,
+        Self::PasswordResetCode,
+        Self::Invitation,
+        Self::SignupConfirmation,
+        Self::PasswordChanged,
+        Self::SupportRequested,
+        Self::SupportAnswered,
+    ];
+
     /// The name it is stored under.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,8 +1,12 @@
 //! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
 
 pub mod api_calls;
+pub mod booking_changes;
+pub mod errors;
 pub mod events;
 pub mod live;
+pub mod logins;
+pub mod messages;
 pub mod stream;
 pub mod support;
 
@@ -34,6 +38,10 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(events::events))
         .routes(routes!(api_calls::list))
+        .routes(routes!(logins::list))
+        .routes(routes!(booking_changes::list))
+        .routes(routes!(messages::list))
+        .routes(routes!(errors::list))
         .routes(routes!(live::live))
         .routes(routes!(stream::stream))
         .routes(routes!(support::list))
