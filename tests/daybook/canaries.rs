@@ -269,8 +269,11 @@ impl World {
 }
 
 /// The routes that show personal data to those who may read it.
-pub const PERSONAL: [&str; 25] = [
+pub const PERSONAL: [&str; 28] = [
+    "/api/v1/audit/booking-changes",
     "/api/v1/audit/events",
+    "/api/v1/audit/logins",
+    "/api/v1/audit/messages",
     "/api/v1/audit/stream",
     "/api/v1/audit/streams/{type}/{id}",
     "/api/v1/audit/support",
