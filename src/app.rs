@@ -28,12 +28,14 @@ use crate::{
         envelope,
         problem::{Problem, Result},
     },
+    ledger::Ledger,
     limits::{Limits, streams::OpenStreams},
     mail::{
         sealer::KeySealer,
         transport::{Transport, TransportError},
     },
     masquerade_log::MasqueradeLog,
+    retention::Floors,
     security_log::SecurityLog,
     tenancy::{TenantDirectory, admin::TenantAdmin},
     workers::mailer::{MailWorker, Mailer, MailerSettings},
@@ -52,6 +54,7 @@ pub struct AppState {
 struct Inner {
     store: EventStore,
     directory: TenantDirectory,
+    ledger: Ledger,
     auth: AuthDirectory,
     hasher: PasswordHasher,
     mailer: Mailer,
@@ -65,6 +68,7 @@ struct Inner {
     masquerade_log: MasqueradeLog,
     access_log: AccessLog,
     streams: OpenStreams,
+    floors: Floors,
     closing: CancellationToken,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
@@ -96,6 +100,7 @@ impl AppState {
                 dns_records: DnsRecords::from_settings(settings),
                 auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
                 access_log: AccessLog::new(store.database().clone()),
+                ledger: Ledger::new(store.clone(), &settings.public_url()),
                 store,
                 directory,
                 settings: settings.clone(),
@@ -103,6 +108,7 @@ impl AppState {
                 security_log: SecurityLog::new(&settings.data_dir),
                 masquerade_log: MasqueradeLog::new(&settings.data_dir),
                 streams: OpenStreams::default(),
+                floors: Floors::default(),
                 closing: CancellationToken::new(),
                 openapi: OnceLock::new(),
                 slugs: Mutex::default(),
@@ -116,6 +122,11 @@ impl AppState {
     /// The event store.
     pub fn store(&self) -> &EventStore {
         &self.inner.store
+    }
+
+    /// The ledgers of all logs.
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
     }
 
     /// Who calls.
@@ -217,6 +228,11 @@ impl AppState {
     /// The answers that have no end of their own, by whom they are for.
     pub fn streams(&self) -> &OpenStreams {
         &self.inner.streams
+    }
+
+    /// Where the readable part of each log begins.
+    pub fn floors(&self) -> &Floors {
+        &self.inner.floors
     }
 
     /// Cancelled when the server stops: what has no end of its own ends then.

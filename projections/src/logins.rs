@@ -271,7 +271,8 @@ impl Login {
             | AnyEvent::PermissionGrant(_)
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
-            | AnyEvent::Hijack(_) => None,
+            | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_) => None,
         }
     }
 

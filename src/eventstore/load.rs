@@ -12,7 +12,12 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{StoreError, StreamRef, cache::Entry, leaf::Leaf, seal};
+use super::{
+    MAX_RECEIPTS, Receipt, StoreError, StreamRef,
+    cache::Entry,
+    leaf::{Leaf, leaf_hash},
+    seal,
+};
 use crate::keys::Keys;
 
 /// Bump when a fold changes its meaning: snapshots of another version are not used.
@@ -334,6 +339,27 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// The receipts of the events between two positions, or of the last of them, from the log as it is now.
+pub(super) async fn receipts(
+    connection: &mut PgConnection,
+    first: i64,
+    last: i64,
+) -> Result<Vec<Receipt>, StoreError> {
+    let first = first.max(last.saturating_sub(MAX_RECEIPTS as i64 - 1));
+    if first > last {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT position, leaf FROM events WHERE position BETWEEN $1 AND $2 ORDER BY position",
+    )
+    .bind(first)
+    .bind(last)
+    .fetch_all(connection)
+    .await
+    .map_err(StoreError::db("read the leaves of an answer"))?;
+    Ok(rows.into_iter().map(|(position, leaf)| Receipt { position, leaf_hash: leaf_hash(&leaf) }).collect())
 }
 
 /// The time by the database's clock, which is the log's.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
-use daybook_domain::TenantId;
+use daybook_domain::{TenantId, tenant::DOWNGRADE_GRACE};
 use daybook_projections::{Schema, months::MonthlyLog};
 use sqlx::Executor as _;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,13 @@ use crate::{
 const FIRST: Duration = Duration::from_secs(60);
 /// For how many days the platform's own messages are kept.
 const PLATFORM_DAYS: i32 = 90;
+/// For how many days the history of a tenant `t` on the plan `p` is kept at `$1`, as `retention` has it: the plan's days, or
+/// for `$2` days the most of a plan that was left.
+const KEPT: &str = "greatest(p.audit_history_days, (
+        SELECT max(left_plan.audit_history_days)
+        FROM jsonb_to_recordset(t.ended_plans) AS ended (plan text, at timestamptz)
+        JOIN daybook_platform.plans left_plan ON left_plan.id = ended.plan
+        WHERE ended.at + make_interval(days => $2) > $1))";
 /// Messages that are sealed or deleted in one statement.
 const BATCH: i64 = 1_000;
 
@@ -58,17 +65,19 @@ fn failed(error: &(dyn std::error::Error + 'static)) {
 pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64, TenancyError> {
     let attempted = "drop old months of logs";
     let logs: Vec<&str> = MonthlyLog::ALL.iter().map(|log| log.table()).collect();
-    let months: Vec<(Uuid, i32, String, String)> = sqlx::query_as(
-        "SELECT t.id, p.audit_history_days, log.relname::text, month.relname::text
+    let months: Vec<(Uuid, i32, String, String)> = sqlx::query_as(&format!(
+        "SELECT t.id, {KEPT}, log.relname::text, month.relname::text
          FROM daybook_platform.tenants t
          JOIN daybook_platform.plans p ON p.id = t.plan
          JOIN pg_namespace n ON n.nspname = 't_' || replace(t.id::text, '-', '')
-         JOIN pg_class log ON log.relnamespace = n.oid AND log.relname = ANY($1)
+         JOIN pg_class log ON log.relnamespace = n.oid AND log.relname = ANY($3)
          JOIN pg_inherits i ON i.inhparent = log.oid
          JOIN pg_class month ON month.oid = i.inhrelid
          WHERE log.relkind = 'p'
          ORDER BY t.id, month.relname",
-    )
+    ))
+    .bind(now)
+    .bind(grace())
     .bind(logs)
     .fetch_all(database.owner())
     .await
@@ -95,6 +104,11 @@ pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64
     Ok(dropped)
 }
 
+/// For how many days the history of a larger plan counts that was left.
+fn grace() -> i32 {
+    i32::try_from(DOWNGRADE_GRACE.num_days()).unwrap_or(0)
+}
+
 /// When the month of a partition was over; `None` for what is none of ours.
 fn ended(log: &str, table: &str) -> Option<DateTime<Utc>> {
     let digits = table.strip_prefix(log)?.strip_prefix('_').filter(|digits| digits.len() == 6)?;
@@ -110,13 +124,15 @@ fn ended(log: &str, table: &str) -> Option<DateTime<Utc>> {
 /// When PostgreSQL refuses; what was deleted before stays so.
 pub async fn messages(store: &EventStore, now: DateTime<Utc>) -> Result<u64, OutboxError> {
     let owner = store.database().owner();
-    let tenants: Vec<(Uuid, i32)> = sqlx::query_as(
-        "SELECT t.id, p.audit_history_days
+    let tenants: Vec<(Uuid, i32)> = sqlx::query_as(&format!(
+        "SELECT t.id, {KEPT}
          FROM daybook_platform.tenants t
          JOIN daybook_platform.plans p ON p.id = t.plan
          JOIN pg_namespace n ON n.nspname = 't_' || replace(t.id::text, '-', '')
          ORDER BY t.id",
-    )
+    ))
+    .bind(now)
+    .bind(grace())
     .fetch_all(owner)
     .await?;
     let tenants = tenants.into_iter().map(|(id, days)| (Schema::tenant(TenantId(id)), days));

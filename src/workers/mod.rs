@@ -6,6 +6,7 @@ pub mod domain_recheck;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
+pub mod ledger;
 pub mod log_retention;
 pub mod mailer;
 pub mod masquerade_sweep;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dns::TxtLookup,
     eventstore::EventStore,
+    ledger::{HeadCopy, Ledger},
     masquerade_log::MasqueradeLog,
     tenancy::{TenancyError, TenantDirectory},
 };
@@ -63,6 +65,16 @@ pub struct WorkerSettings {
     pub sample_reset: Duration,
     /// How often what is past retention is looked for: months of logs, and messages.
     pub retention: Duration,
+    /// How long after an event the tree of its log is extended, so that what follows shares the transaction.
+    pub ledger_seal: Duration,
+    /// How often at most the head of a log that changes is signed.
+    pub ledger_sign: Duration,
+    /// How often the head of a log is signed that does not change.
+    pub ledger_heartbeat: Duration,
+    /// How often the heads of all logs are signed together.
+    pub head_log: Duration,
+    /// Where they are copied to.
+    pub ledger_copy: HeadCopy,
 }
 
 impl Default for WorkerSettings {
@@ -82,6 +94,11 @@ impl Default for WorkerSettings {
             masquerade_sweep: Duration::from_secs(60),
             sample_reset: Duration::from_secs(3 * 3_600),
             retention: Duration::from_secs(86_400),
+            ledger_seal: Duration::from_secs(1),
+            ledger_sign: Duration::from_secs(10),
+            ledger_heartbeat: Duration::from_secs(86_400),
+            head_log: Duration::from_secs(60),
+            ledger_copy: HeadCopy::none(),
         }
     }
 }
@@ -140,6 +157,18 @@ impl Workers {
             settings,
             stop.clone(),
         ));
+    }
+
+    /// Follows every log with its ledger as well, until `stop` is cancelled.
+    pub fn start_ledger(
+        &mut self,
+        ledger: &Ledger,
+        directory: &TenantDirectory,
+        settings: WorkerSettings,
+        stop: &CancellationToken,
+    ) {
+        self.tasks.spawn(ledger::run(ledger.clone(), directory.clone(), settings.clone(), stop.clone()));
+        self.tasks.spawn(ledger::run_head_log(ledger.clone(), settings, stop.clone()));
     }
 
     /// Waits until every worker has ended.

@@ -94,7 +94,9 @@ pub async fn list(
     let cut = retained::cut(&state, &call).await?;
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read(&state, &call, MinPosition(None)).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = api_calls::page(&mut tx, &filter, past, page.fetch()).await?;
     tx.release();
-    respond::json(&cursors.page(&page, rows, |last| (last.at, last.request_id), ApiCall::from))
+    let answer = respond::json(&cursors.page(&page, rows, |last| (last.at, last.request_id), ApiCall::from))?;
+    Ok(retained::mark(answer, cut))
 }

@@ -131,7 +131,10 @@ pub async fn list(
     let cut = retained::cut(&state, &call).await?;
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read_followed(&state, &call, min, "booking_history").await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = booking_changes::page(&mut tx, &filter, before, page.fetch()).await?;
     tx.release();
-    respond::json(&cursors.page(&page, rows, |last| last.history.position, BookingChange::from))
+    let answer =
+        respond::json(&cursors.page(&page, rows, |last| last.history.position, BookingChange::from))?;
+    Ok(retained::mark(answer, cut))
 }

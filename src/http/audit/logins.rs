@@ -142,7 +142,9 @@ pub async fn list(
     let cut = retained::cut(&state, &call).await?;
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read_followed(&state, &call, min, "logins").await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = logins::page(&mut tx, &filter, past, page.fetch()).await?;
     tx.release();
-    respond::json(&cursors.page(&page, rows, |last| (last.at, last.id), Login::from))
+    let answer = respond::json(&cursors.page(&page, rows, |last| (last.at, last.id), Login::from))?;
+    Ok(retained::mark(answer, cut))
 }

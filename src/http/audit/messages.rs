@@ -121,9 +121,11 @@ pub async fn list(
     let cut = retained::cut(&state, &call).await?;
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read(&state, &call, MinPosition(None)).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = messages::page(&mut tx, &filter, past, page.fetch()).await?;
     tx.release();
     let sealer = KeySealer(state.store().keys().clone());
     let item = |row| Message::of(row, &sealer, tenant);
-    respond::json(&cursors.page(&page, rows, |last| (last.created_at, last.id), item))
+    let answer = respond::json(&cursors.page(&page, rows, |last| (last.created_at, last.id), item))?;
+    Ok(retained::mark(answer, cut))
 }
