@@ -241,6 +241,7 @@ async fn fold(
     let mut folded: HashMap<Uuid, Folded> = HashMap::new();
     let mut rows = Vec::with_capacity(bookings.len());
     let mut changes = Vec::with_capacity(bookings.len());
+    let mut places = Vec::with_capacity(bookings.len());
     for (recorded, event) in bookings {
         let state = match folded.entry(recorded.aggregate_id) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -253,13 +254,15 @@ async fn fold(
             ));
         }
         rows.push(recorded);
+        let before = state.place();
         changes.push(Json(state.step(event)?));
+        places.push((state.place(), before.filter(|before| Some(*before) != state.place())));
         // Comparing states is computing; commands beside it do not wait for the whole of it.
         if rows.len() % AT_ONCE == 0 {
             yield_now().await;
         }
     }
-    write_history(connection, &rows, &changes).await
+    write_history(connection, &rows, &changes, &places).await
 }
 
 fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
@@ -312,6 +315,11 @@ impl Folded {
         Ok(folded)
     }
 
+    /// The resource it is on; `None` before the first event.
+    fn place(&self) -> Option<Uuid> {
+        (self.sequence > 0).then_some(self.state.resource_id.0)
+    }
+
     fn step(&mut self, event: &BookingEvent) -> Result<Vec<diff::Change>, serde_json::Error> {
         self.state.apply(event);
         self.sequence += 1;
@@ -342,12 +350,14 @@ async fn write_history(
     connection: &mut PgConnection,
     rows: &[&RecordedEvent],
     changes: &[Json<Vec<diff::Change>>],
+    // Where each booking is, and where it was moved from.
+    places: &[(Option<Uuid>, Option<Uuid>)],
 ) -> Result<(), ProjectionError> {
     sqlx::query!(
         "INSERT INTO booking_history (booking_id, sequence, position, event_type, recorded_at, occurred_at, actor,
-                                      on_behalf_of, reason, source, changes)
+                                      on_behalf_of, reason, source, changes, resource_id, left_resource_id)
          SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-                              $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[])",
+                              $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[], $12::uuid[], $13::uuid[])",
         &column!(rows, row => row.aggregate_id),
         &column!(rows, row => row.sequence),
         &column!(rows, row => row.position),
@@ -358,7 +368,9 @@ async fn write_history(
         &column!(rows, row => row.metadata.on_behalf_of.clone()) as &[Option<String>],
         &column!(rows, row => row.metadata.reason.clone()) as &[Option<String>],
         &column!(rows, row => row.metadata.source.clone()) as &[Option<String>],
-        changes as &[Json<Vec<diff::Change>>]
+        changes as &[Json<Vec<diff::Change>>],
+        &column!(places, place => place.0) as &[Option<Uuid>],
+        &column!(places, place => place.1) as &[Option<Uuid>]
     )
     .execute(connection)
     .await?;

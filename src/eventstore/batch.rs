@@ -24,7 +24,10 @@ use super::{
     load::{self, Reader, Until},
     masquerade,
 };
-use crate::tenancy::{Access, TenantTx};
+use crate::{
+    mail::sealer::KeySealer,
+    tenancy::{Access, TenantTx},
+};
 
 /// What one unit of a batch is answered.
 pub type Answer = Result<Committed, StoreError>;
@@ -101,7 +104,8 @@ async fn run_on(
         append::write(&mut tx, &rows).await?;
         let erased = rows.events.iter().find(|event| event.event_type == erasure::ERASED);
         if let (Some(reach), Some(event)) = (&erasure, erased) {
-            reach.purge(&mut tx, event.position).await?;
+            let sealer = KeySealer(store.keys().clone());
+            reach.purge(&mut tx, &sealer, event.position).await?;
         }
         for (unit, answer) in units.iter().zip(&answers) {
             let wrote = |committed: &Committed| {

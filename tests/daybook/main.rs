@@ -11,6 +11,7 @@ mod accounts;
 mod api_calls;
 mod audit_export;
 mod audit_stream;
+mod audit_views;
 mod bad_input;
 mod batching;
 mod bookings;
