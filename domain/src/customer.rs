@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CustomerId, Decider, DomainError, Event, Personal, PersonalVisitor, impl_cqrs_aggregate,
+    CustomerId, Decider, DomainError, Event, Personal, PersonalVisitor,
+    carried::CarriedOver,
+    impl_cqrs_aggregate,
     text::{Email, Name, Phone},
 };
 
@@ -96,6 +98,9 @@ pub enum CustomerEvent {
         /// Their id.
         customer_id: CustomerId,
     },
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "customer.carried_over")]
+    CarriedOver(Box<CarriedOver<Customer>>),
 }
 
 /// A contact that can be removed.
@@ -109,14 +114,19 @@ pub enum Contact {
 }
 
 impl Event for CustomerEvent {
-    const TYPES: &'static [(&'static str, u16)] =
-        &[("customer.registered", 1), ("customer.updated", 1), ("customer.archived", 1)];
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("customer.registered", 1),
+        ("customer.updated", 1),
+        ("customer.archived", 1),
+        ("customer.carried_over", 1),
+    ];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Registered { .. } => "customer.registered",
             Self::Updated { .. } => "customer.updated",
             Self::Archived { .. } => "customer.archived",
+            Self::CarriedOver(_) => "customer.carried_over",
         }
     }
 
@@ -127,6 +137,7 @@ impl Event for CustomerEvent {
                 (customer_id, name.as_mut(), email, phone)
             }
             Self::Archived { .. } => return,
+            Self::CarriedOver(carried) => return carried.state.visit_personal(visit),
         };
         let subject = (*customer_id).into();
         if let Some(name) = name {
@@ -190,6 +201,17 @@ impl Decider for Customer {
         }
     }
 
+    fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+        let Some(id) = self.id else { return };
+        visit("name", id.into(), &mut self.name);
+        if let Some(email) = &mut self.email {
+            visit("email", id.into(), email);
+        }
+        if let Some(phone) = &mut self.phone {
+            visit("phone", id.into(), phone);
+        }
+    }
+
     fn apply(&mut self, event: &CustomerEvent) {
         match event {
             CustomerEvent::Registered { customer_id, name, email, phone } => {
@@ -213,6 +235,7 @@ impl Decider for Customer {
                 }
             }
             CustomerEvent::Archived { .. } => self.archived = true,
+            CustomerEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

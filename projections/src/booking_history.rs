@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     Decider, Disclosed,
+    audit_trail::{AuditTrailEvent, Pruning},
     booking::{Booking, BookingEvent, is_personal},
     diff::{self, diff},
     envelope::RecordedEvent,
@@ -131,11 +132,11 @@ impl Projection for BookingHistory {
     }
 
     fn looks_back(&self, event: &AnyEvent) -> bool {
-        self.handles(event)
+        booking_event(event).is_some()
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
-        booking_event(event).is_some()
+        booking_event(event).is_some() || pruned(event).is_some()
     }
 
     async fn apply(
@@ -144,34 +145,83 @@ impl Projection for BookingHistory {
         run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
-        let bookings: Vec<(&RecordedEvent, &BookingEvent)> =
-            events.iter().filter_map(|event| Some((event, booking_event(&event.event)?))).collect();
-        if bookings.is_empty() {
-            return Ok(());
+        fold_into_rows(connection, run, events).await?;
+        match events.iter().filter_map(|event| pruned(&event.event)).next_back() {
+            Some(pruning) => forget(connection, pruning.through_position).await,
+            None => Ok(()),
         }
-        let mut folded: HashMap<Uuid, Folded> = HashMap::new();
-        let mut rows = Vec::with_capacity(bookings.len());
-        let mut changes = Vec::with_capacity(bookings.len());
-        for (recorded, event) in bookings {
-            let state = match folded.entry(recorded.aggregate_id) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Folded::before(run, recorded)?),
-            };
-            if state.sequence + 1 != recorded.sequence {
-                return Err(ProjectionError::does_not_follow(
-                    recorded,
-                    "an earlier event of the booking is missing",
-                ));
-            }
-            rows.push(recorded);
-            changes.push(Json(state.step(event)?));
-            // Comparing states is computing; commands beside it do not wait for the whole of it.
-            if rows.len() % AT_ONCE == 0 {
-                yield_now().await;
-            }
-        }
-        write_history(connection, &rows, &changes).await
     }
+}
+
+async fn fold_into_rows(
+    connection: &mut PgConnection,
+    run: &Run,
+    events: &[RecordedEvent],
+) -> Result<(), ProjectionError> {
+    let bookings: Vec<(&RecordedEvent, &BookingEvent)> =
+        events.iter().filter_map(|event| Some((event, booking_event(&event.event)?))).collect();
+    if bookings.is_empty() {
+        return Ok(());
+    }
+    let mut folded: HashMap<Uuid, Folded> = HashMap::new();
+    let mut rows = Vec::with_capacity(bookings.len());
+    let mut changes = Vec::with_capacity(bookings.len());
+    for (recorded, event) in bookings {
+        let state = match folded.entry(recorded.aggregate_id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Folded::before(run, recorded)?),
+        };
+        let begins = state.sequence == 0 && matches!(event, BookingEvent::CarriedOver(_));
+        if state.sequence + 1 != recorded.sequence && !begins {
+            return Err(ProjectionError::does_not_follow(
+                recorded,
+                "an earlier event of the booking is missing",
+            ));
+        }
+        // What carries a booking over changes nothing of it, and nobody did it.
+        if matches!(event, BookingEvent::CarriedOver(_)) {
+            state.carried_over(recorded, event)?;
+            continue;
+        }
+        rows.push(recorded);
+        changes.push(Json(state.step(event)?));
+        // Comparing states is computing; commands beside it do not wait for the whole of it.
+        if rows.len() % AT_ONCE == 0 {
+            yield_now().await;
+        }
+    }
+    write_history(connection, &rows, &changes).await
+}
+
+/// What was pruned of the log, where that is what happened.
+fn pruned(event: &AnyEvent) -> Option<&Pruning> {
+    match event {
+        AnyEvent::AuditTrail(AuditTrailEvent::Pruned(pruned)) => Some(&pruned.pruning),
+        AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_))
+        | AnyEvent::Tenant(_)
+        | AnyEvent::Resource(_)
+        | AnyEvent::Offering(_)
+        | AnyEvent::Schedule(_)
+        | AnyEvent::Customer(_)
+        | AnyEvent::Booking(_)
+        | AnyEvent::User(_)
+        | AnyEvent::Role(_)
+        | AnyEvent::ApiKey(_)
+        | AnyEvent::Settings(_)
+        | AnyEvent::Lead(_)
+        | AnyEvent::PermissionGrant(_)
+        | AnyEvent::SupportRequest(_)
+        | AnyEvent::SupportSession(_)
+        | AnyEvent::Hijack(_) => None,
+    }
+}
+
+/// The history of what was pruned goes with it.
+async fn forget(connection: &mut PgConnection, through_position: i64) -> Result<(), ProjectionError> {
+    sqlx::query!("DELETE FROM booking_history WHERE position <= $1", through_position)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
@@ -190,7 +240,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::PermissionGrant(_)
         | AnyEvent::SupportRequest(_)
         | AnyEvent::SupportSession(_)
-        | AnyEvent::Hijack(_) => None,
+        | AnyEvent::Hijack(_)
+        | AnyEvent::AuditTrail(_) => None,
     }
 }
 
@@ -212,14 +263,28 @@ impl Folded {
     /// The booking of an event before it.
     fn before(run: &Run, event: &RecordedEvent) -> Result<Self, serde_json::Error> {
         let mut folded = Self::default();
-        for event in run.before(event).filter_map(|earlier| booking_event(&earlier.event)) {
-            folded.state.apply(event);
-            folded.sequence += 1;
+        for earlier in run.before(event) {
+            if let Some(event) = booking_event(&earlier.event) {
+                folded.state.apply(event);
+                // A stream may begin with a carried state.
+                folded.sequence = earlier.sequence;
+            }
         }
         if folded.sequence > 0 {
             folded.json = revealing(|| serde_json::to_value(&folded.state))?;
         }
         Ok(folded)
+    }
+
+    fn carried_over(
+        &mut self,
+        recorded: &RecordedEvent,
+        event: &BookingEvent,
+    ) -> Result<(), serde_json::Error> {
+        self.state.apply(event);
+        self.sequence = recorded.sequence;
+        self.json = revealing(|| serde_json::to_value(&self.state))?;
+        Ok(())
     }
 
     fn step(&mut self, event: &BookingEvent) -> Result<Vec<diff::Change>, serde_json::Error> {

@@ -45,6 +45,8 @@ pub(super) struct NewEvent {
     pub event_type: &'static str,
     pub event_version: i32,
     pub recorded_at: DateTime<Utc>,
+    /// When its aggregate changed last, which is not now where the event only carries it over.
+    pub updated_at: DateTime<Utc>,
     pub actor: String,
     pub on_behalf_of: Option<String>,
     pub leaf: Vec<u8>,
@@ -322,17 +324,15 @@ pub(super) async fn write(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), Stor
     let mut combined = Combined::default();
     write_events(&mut combined, tx.schema(), rows);
     // The last event of each aggregate: a replay must arrive at the same row.
-    let last: HashMap<Uuid, i64> =
-        rows.events.iter().map(|event| (event.aggregate_id, event.position)).collect();
+    let last: HashMap<Uuid, (i64, DateTime<Utc>)> =
+        rows.events.iter().map(|event| (event.aggregate_id, (event.position, event.updated_at))).collect();
     let changes: Vec<inline::Change<'_>> = rows
         .touched
         .iter()
-        .map(|(id, _, after)| inline::Change {
-            id: *id,
-            version: after.sequence,
-            position: last.get(id).copied().unwrap_or(rows.head.position),
-            recorded_at: rows.head.recorded_at,
-            state: &after.state,
+        .map(|(id, _, after)| {
+            let (position, recorded_at) =
+                last.get(id).copied().unwrap_or((rows.head.position, rows.head.recorded_at));
+            inline::Change { id: *id, version: after.sequence, position, recorded_at, state: &after.state }
         })
         .collect();
     let schema = tx.schema().clone();
@@ -479,7 +479,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::PermissionGrant(_)
             | AnyState::SupportRequest(_)
             | AnyState::SupportSession(_)
-            | AnyState::Hijack(_) => {}
+            | AnyState::Hijack(_)
+            | AnyState::AuditTrail(_) => {}
         }
     }
     if !capacities.is_empty() {

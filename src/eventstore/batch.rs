@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    BookingId, DomainError, ResourceId, SubjectId, UserId,
+    BookingId, DomainError, RecordedEvent, ResourceId, SubjectId, UserId,
     booking::{Booking, BookingCommand},
     envelope::Metadata,
     occupancy::Claim,
@@ -146,6 +146,8 @@ pub(super) struct Work<'w, 't> {
     pub(super) touched: Vec<(Uuid, AnyState)>,
     pub(super) touched_ids: HashMap<Uuid, usize>,
     pub(super) undo: Vec<Undo>,
+    /// The streams that the unit in progress carries over.
+    pub(super) carried: HashMap<StreamRef, Vec<RecordedEvent>>,
 }
 
 impl<'w, 't> Work<'w, 't> {
@@ -169,6 +171,7 @@ impl<'w, 't> Work<'w, 't> {
             touched: Vec::new(),
             touched_ids: HashMap::new(),
             undo: Vec::new(),
+            carried: HashMap::new(),
         }
     }
 
@@ -181,7 +184,8 @@ impl<'w, 't> Work<'w, 't> {
     async fn prefetch(&mut self, units: &[&Unit]) -> Result<(), StoreError> {
         let mut wanted: Vec<(Uuid, AggregateType)> = Vec::new();
         for command in units.iter().flat_map(|unit| &unit.commands) {
-            if !command.fresh {
+            // What is carried over is read anew, from the events alone.
+            if !command.fresh && !matches!(command.intent, Intent::CarryOver { .. }) {
                 wanted.push((command.id, command.aggregate_type));
             }
             if let Intent::Ask(AnyCommand::Booking(BookingCommand::Book {
@@ -250,6 +254,7 @@ impl<'w, 't> Work<'w, 't> {
 
     async fn decide_unit(&mut self, unit: &Unit) -> Result<Answer, StoreError> {
         self.undo.clear();
+        self.load_carried(unit).await?;
         let mark = (self.events.len(), self.sealed.len(), self.new_keys.len(), self.head.position);
         let first_position = self.head.position + 1;
         let mut changed = Vec::with_capacity(unit.commands.len());
@@ -277,6 +282,9 @@ impl<'w, 't> Work<'w, 't> {
     }
 
     async fn decide_command(&mut self, unit: &Unit, command: &Command) -> Result<Changed, StoreError> {
+        if let Intent::CarryOver { cut } = command.intent {
+            return self.carry_over(unit, command, cut).await;
+        }
         if let Some(within) = unit.within {
             self.goes_on(within).await?;
         }

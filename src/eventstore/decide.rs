@@ -24,7 +24,7 @@ use daybook_domain::{
 };
 use uuid::Uuid;
 
-use super::{Command, Intent, StoreError, Unit, append, batch::Work, grants, masquerade};
+use super::{Command, Intent, StoreError, Unit, append, batch::Work, grants, masquerade, prune};
 
 /// Buffers widen an occupancy by at most a week; a day more covers every zone.
 const MARGIN: Duration = Duration::days(9);
@@ -40,6 +40,8 @@ pub(super) async fn decide(
         Intent::Ask(asked) => asked,
         // Decided elsewhere, on the very state that the expected sequence proved to be the current one.
         Intent::Decided(events) => return Ok(events.clone()),
+        // Nothing is decided about it: see `carry`.
+        Intent::CarryOver { .. } => return Ok(Vec::new()),
     };
     let now = unit.occurred_at.unwrap_or(work.now());
     match (asked, state) {
@@ -117,6 +119,10 @@ pub(super) async fn decide(
         (AnyCommand::Hijack(asked), AnyState::Hijack(hijack)) => {
             let context = masquerade::hijack_context(work, HijackId(command.id), hijack, asked).await?;
             run(hijack.as_ref(), asked, &context)
+        }
+        (AnyCommand::AuditTrail(asked), AnyState::AuditTrail(trail)) => {
+            let context = prune::context(work, asked).await?;
+            run(trail.as_ref(), asked, &context)
         }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),

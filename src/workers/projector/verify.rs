@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     ProjectorError,
     catch_up::{Step, Stepper, step},
-    fold::{fold, read},
+    fold::{fold, fold_beginnings, read},
     scratch,
 };
 use crate::eventstore::{EventStore, load::Reader};
@@ -184,6 +184,9 @@ async fn replay_projections(
     let until = follow.iter().map(|(_, position)| *position).max().unwrap_or(0);
     let mut reader = Reader::disclosing(schema, store.keys());
     let mut parked = vec![std::collections::HashSet::new(); follow.len()];
+    let folded: Vec<&'static dyn Projection> =
+        follow.iter().filter(|(_, position)| *position > 0).map(|(projection, _)| *projection).collect();
+    fold_beginnings(&mut reader, connection, &folded).await?;
     let mut position = 0;
     while position < until {
         let run = read(&mut reader, connection, position, BATCH.min(until - position)).await?;

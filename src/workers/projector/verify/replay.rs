@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use daybook_domain::{
     RecordedEvent,
     booking::Booking,
+    carried::Standing,
     registry::{AnyState, Registered},
     resource::Resource,
 };
@@ -28,6 +29,8 @@ struct Folded {
     position: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// Whether what its events follow is there; until then it was pruned.
+    known: bool,
 }
 
 impl Folded {
@@ -39,16 +42,29 @@ impl Folded {
             position: 0,
             created_at: event.recorded_at,
             updated_at: event.recorded_at,
+            known: event.sequence == 1,
         };
         folded.next(event);
         folded
     }
 
     fn next(&mut self, event: &RecordedEvent) {
-        self.state.apply(&event.event);
         self.sequence = event.sequence;
         self.position = event.position;
-        self.updated_at = event.recorded_at;
+        let carried = event.event.carried_past();
+        let whole = carried.filter(|(standing, _)| *standing == Standing::Whole).map(|(_, past)| past);
+        // What followed on pruned events is in the state that replaces it.
+        if let Some(past) = whole.filter(|_| !self.known) {
+            (self.created_at, self.updated_at) = (past.created_at, past.updated_at);
+            self.known = true;
+        }
+        if self.known {
+            self.state.apply(&event.event);
+            // Carrying it over changes nothing of it.
+            if carried.is_none() {
+                self.updated_at = event.recorded_at;
+            }
+        }
     }
 
     fn is_of(&self, event: &RecordedEvent) -> bool {
@@ -68,6 +84,7 @@ pub(super) async fn inline(
     let sql = schema.sql(
         "SELECT position, leaf, aggregate_id, sequence, aggregate_type FROM {s}.events
          WHERE (aggregate_id, sequence, aggregate_type) > ($1, $2, $3)
+           AND position > (SELECT coalesce(max(p.through_position), 0) FROM {s}.audit_prunings p)
          ORDER BY aggregate_id, sequence, aggregate_type LIMIT $4",
     );
     let attempted = "read the streams";

@@ -1,0 +1,239 @@
+//! What pruning a log asks of it: where the cut is, what stands in the way, which streams have to be carried over, and the
+//! deleting itself. The order is in `workers::retention`.
+
+use chrono::{DateTime, Utc};
+use daybook_domain::{
+    audit_trail::{AuditTrailCommand, AuditTrailContext},
+    registry::AggregateType,
+};
+use daybook_projections::{Schema, audit_prunings::ENDS_WITH_ITS_HISTORY};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{StoreError, StreamRef, batch::Work};
+
+/// The role that deletes what was pruned, and may do nothing else.
+pub const RETENTION_ROLE: &str = "daybook_retention";
+
+/// Something that stands in the way of pruning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hindrance {
+    /// A projection has not come as far as the cut.
+    ProjectionBehind,
+    /// An event up to the cut could not be folded and waits for it.
+    ParkedEvent,
+    /// Something happened to what had seemed to be over.
+    NotCarriedOver,
+}
+
+impl Hindrance {
+    /// The name it is told by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ProjectionBehind => "projection_behind",
+            Self::ParkedEvent => "parked_event",
+            Self::NotCarriedOver => "not_carried_over",
+        }
+    }
+}
+
+/// The position of the last event recorded before a time; 0 when there is none that is left.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn last_before(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    time: DateTime<Utc>,
+) -> Result<i64, StoreError> {
+    // Positions and times rise together, so the first one that is late enough ends the search; it is near the beginning.
+    let sql = schema.sql(
+        "SELECT coalesce(
+             (SELECT e.position - 1 FROM {s}.events e WHERE e.recorded_at >= $1 ORDER BY e.position LIMIT 1),
+             (SELECT h.position FROM {s}.log_head h), 0)",
+    );
+    sqlx::query_scalar(&sql)
+        .bind(time)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::db("look for the last event before a time"))
+}
+
+/// The position up to which a log is pruned, whether what was is deleted yet or not; 0 when it never was.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn pruned_through(connection: &mut PgConnection, schema: &Schema) -> Result<i64, StoreError> {
+    let sql = schema.sql("SELECT coalesce(max(through_position), 0) FROM {s}.audit_prunings");
+    sqlx::query_scalar(&sql)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::db("read up to where a log is pruned"))
+}
+
+/// What stands in the way of pruning a log up to a position, by what its own schema says. Asked before anything is done,
+/// and again under the head's lock, where no writer can come between the answer and the event.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn hindrance(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    cut: i64,
+) -> Result<Option<Hindrance>, StoreError> {
+    let attempted = "look for what stands in the way of pruning";
+    let asks = [
+        (
+            Hindrance::ProjectionBehind,
+            "SELECT EXISTS (SELECT 1 FROM {s}.projection_checkpoints WHERE position < $1)",
+        ),
+        (Hindrance::ParkedEvent, "SELECT EXISTS (SELECT 1 FROM {s}.parked_events WHERE position <= $1)"),
+    ];
+    for (hindrance, sql) in asks {
+        let found: bool = sqlx::query_scalar(&schema.sql(sql))
+            .bind(cut)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(StoreError::db(attempted))?;
+        if found {
+            return Ok(Some(hindrance));
+        }
+    }
+    Ok(None)
+}
+
+/// A page of the streams whose last event up to a cut is after a position, with that event's position.
+///
+/// # Errors
+/// When PostgreSQL refuses or a stream is of an unknown type.
+pub async fn ending_below(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    after: i64,
+    cut: i64,
+    limit: i64,
+) -> Result<Vec<(i64, StreamRef)>, StoreError> {
+    let sql = schema.sql(
+        "SELECT e.position, e.aggregate_type, e.aggregate_id FROM {s}.events e
+         WHERE e.position > $1 AND e.position <= $2
+           AND NOT EXISTS (
+               SELECT 1 FROM {s}.events l
+               WHERE l.aggregate_id = e.aggregate_id AND l.aggregate_type = e.aggregate_type
+                 AND l.sequence = e.sequence + 1 AND l.position <= $2)
+         ORDER BY e.position LIMIT $3",
+    );
+    let rows: Vec<(i64, String, Uuid)> = sqlx::query_as(&sql)
+        .bind(after)
+        .bind(cut)
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+        .map_err(StoreError::db("list the streams to be carried over"))?;
+    rows.into_iter()
+        .map(|(position, aggregate_type, id)| {
+            let aggregate_type = AggregateType::parse(&aggregate_type).ok_or(StoreError::Corrupt {
+                what: "an unknown aggregate type",
+                position,
+                source: None,
+            })?;
+            Ok((position, StreamRef { aggregate_type, id }))
+        })
+        .collect()
+}
+
+/// What a decision about a pruning needs to know.
+pub(super) async fn context(
+    work: &mut Work<'_, '_>,
+    command: &AuditTrailCommand,
+) -> Result<AuditTrailContext, StoreError> {
+    let AuditTrailCommand::Prune { through_position, .. } = command;
+    let schema = work.schema.clone();
+    let mut hindrance = hindrance(work.tx, &schema, *through_position).await?;
+    if hindrance.is_none() && went_on(work, *through_position).await? {
+        hindrance = Some(Hindrance::NotCarriedOver);
+    }
+    Ok(AuditTrailContext {
+        now: work.now(),
+        id: schema.log_id(),
+        head: work.head.position,
+        hindrance: hindrance.map(Hindrance::as_str),
+    })
+}
+
+/// Whether something that was over, and not carried over therefore, went on after the cut.
+async fn went_on(work: &mut Work<'_, '_>, cut: i64) -> Result<bool, StoreError> {
+    let in_tenant = work.schema.tenant_id().is_some();
+    let tables = ENDS_WITH_ITS_HISTORY.iter().filter(|(table, _)| in_tenant || *table == "hijacks");
+    let mut streams: Vec<StreamRef> = Vec::new();
+    for (table, aggregate_type) in tables {
+        let sql = work.schema.sql(
+            &"SELECT r.id FROM {s}.{table} r
+              WHERE r.position > $1
+                AND EXISTS (SELECT 1 FROM {s}.events e
+                            WHERE e.aggregate_id = r.id AND e.aggregate_type = '{type}' AND e.position <= $1)
+                AND NOT EXISTS (SELECT 1 FROM {s}.events e
+                                WHERE e.aggregate_id = r.id AND e.event_type = '{type}.carried_over' AND e.position > $1)
+              LIMIT 1"
+                .replace("{table}", table)
+                .replace("{type}", aggregate_type),
+        );
+        let found: Option<Uuid> = sqlx::query_scalar(&sql)
+            .bind(cut)
+            .fetch_optional(&mut **work.tx)
+            .await
+            .map_err(StoreError::db("look for what went on after a cut"))?;
+        if found.is_some() {
+            return Ok(true);
+        }
+        // What this very batch does is not among the rows yet.
+        streams.extend(
+            work.touched_states()
+                .filter(|(_, _, after)| after.aggregate_type().as_str() == *aggregate_type)
+                .map(|(id, _, after)| StreamRef { aggregate_type: after.aggregate_type(), id }),
+        );
+    }
+    Ok(!streams.is_empty())
+}
+
+/// Deletes up to `limit` of the events up to a position, with their sealed values; answers how many. Everything is in one
+/// transaction of its own, as the one role that may.
+///
+/// # Errors
+/// When PostgreSQL refuses: also where no event says that these are pruned.
+pub async fn delete_some(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    through: i64,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    use sqlx::{Connection as _, Executor as _};
+
+    let attempted = "delete what was pruned";
+    let mut tx = connection.begin().await.map_err(StoreError::db(attempted))?;
+    tx.execute(format!("SET LOCAL ROLE {RETENTION_ROLE}").as_str())
+        .await
+        .map_err(StoreError::db(attempted))?;
+    let last: Option<i64> = sqlx::query_scalar(&schema.sql(
+        "SELECT max(position) FROM
+             (SELECT position FROM {s}.events WHERE position <= $1 ORDER BY position LIMIT $2) AS some",
+    ))
+    .bind(through)
+    .bind(limit)
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(StoreError::db(attempted))?;
+    let Some(last) = last else { return Ok(0) };
+    sqlx::query(&schema.sql("DELETE FROM {s}.sealed_values WHERE position <= $1"))
+        .bind(last)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::db(attempted))?;
+    let deleted = sqlx::query(&schema.sql("DELETE FROM {s}.events WHERE position <= $1"))
+        .bind(last)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::db(attempted))?;
+    tx.commit().await.map_err(StoreError::db(attempted))?;
+    Ok(deleted.rows_affected())
+}
