@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    BookingId, Interval, ResourceId, SubjectId,
+    BookingId, Decider as _, Interval, ResourceId, SubjectId,
+    audit_trail::AuditTrail,
     booking::Booking,
     occupancy::{Claim, Occupancy},
     personal::revealing,
@@ -134,6 +135,11 @@ pub(super) async fn catch_up(
         .fetch_all(&mut **tx)
         .await
         .map_err(StoreError::db("read what other processes wrote"))?;
+    if foreign.iter().any(|(aggregate_type, _)| aggregate_type == AuditTrail::TYPE) {
+        // Another process pruned the log: what it wrote before that may not all be there any more.
+        *cache = LaneCache::new();
+        return Ok(());
+    }
     let mut bookings = Vec::new();
     for (aggregate_type, id) in foreign {
         cache.states.pop(&id);

@@ -435,10 +435,13 @@ async fn replay_committed(
         let corrupt = |what| StoreError::Corrupt { what, position: response.last_position, source: None };
         let aggregate_type = change.parsed_type().ok_or_else(|| corrupt("an unknown aggregate type"))?;
         let stream = StreamRef { aggregate_type, id: change.id };
-        let (entry, _) = reader
-            .aggregate(tx, stream, Until::Sequence(change.sequence))
-            .await?
-            .ok_or_else(|| corrupt("an answer without its stream"))?;
+        let then = reader.aggregate(tx, stream, Until::Sequence(change.sequence)).await?;
+        // Where what it was then is pruned, what it is now has to do.
+        let found = match then {
+            Some(then) => Some(then),
+            None => reader.aggregate(tx, stream, Until::End).await?,
+        };
+        let (entry, _) = found.ok_or_else(|| corrupt("an answer without its stream"))?;
         changed.push(Changed { id: change.id, sequence: entry.sequence, state: entry.state });
     }
     Ok(Committed {

@@ -28,6 +28,9 @@ pub enum Hindrance {
 }
 
 impl Hindrance {
+    /// Every one.
+    pub const ALL: &'static [Self] = &[Self::ProjectionBehind, Self::ParkedEvent, Self::NotCarriedOver];
+
     /// The name it is told by.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@ pub mod domain_recheck;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
+pub mod log_pruning;
 pub mod mailer;
 pub mod masquerade_sweep;
 pub mod projector;
@@ -61,7 +62,7 @@ pub struct WorkerSettings {
     pub masquerade_sweep: Duration,
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
     pub sample_reset: Duration,
-    /// How often months of the access log that are past retention are looked for.
+    /// How often months of the access log, and events, that are past retention are looked for.
     pub retention: Duration,
 }
 
@@ -113,6 +114,7 @@ impl Workers {
         ));
         tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(sample_reset::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(log_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));

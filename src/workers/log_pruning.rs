@@ -1,0 +1,281 @@
+//! Prunes each tenant's log of what its plan no longer keeps.
+//!
+//! In this order, each step safe to repeat and to break off at any point: what stands in the way refuses it, by name; what
+//! goes on is carried over the cut, in small batches that let writers in between; `audit.pruned` says what goes, and from
+//! its commit on nobody reads that any more; then the rows are deleted, under a role that may do nothing else. A killed run
+//! leaves events that are carried over and not pruned yet, or pruned and not deleted yet: the next one goes on from there.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use daybook_domain::{
+    DomainError, TenantId,
+    audit_trail::{AuditTrail, AuditTrailCommand},
+    envelope::Metadata,
+};
+use daybook_projections::Schema;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{WorkerSettings, wait};
+use crate::{
+    eventstore::{
+        Command, EventStore, StoreError, StreamRef, Unit,
+        prune::{self, Hindrance},
+    },
+    tenancy::{Access, Database, TenancyError, TenantTx},
+};
+
+const ACTOR: &str = "log-pruning";
+/// Nodes that start often must come to it as well.
+const FIRST: Duration = Duration::from_secs(300);
+/// Streams listed at once, and carried over in one unit: writers get their turn between units.
+const LISTED: i64 = 500;
+const CARRIED: usize = 50;
+/// Events deleted in one transaction.
+const DELETED: i64 = 5_000;
+/// How often a unit is tried again that met a command to one of its streams in the same batch.
+const TRIES: u32 = 20;
+
+/// What a log is pruned by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Cut {
+    /// What was recorded before then goes; what was recorded at that instant stays.
+    pub at: DateTime<Utc>,
+    /// The days of history kept.
+    pub history_days: u32,
+}
+
+/// What a run did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PruneReport {
+    /// What it pruned by.
+    pub cut: Cut,
+    /// The position of the last event before the cut.
+    pub through_position: i64,
+    /// How many events that are not pruned yet are up to there.
+    pub events: i64,
+    /// How many events carried streams over.
+    pub carried: i64,
+    /// How many events were deleted, those of an earlier run that was broken off among them.
+    pub deleted: u64,
+    /// What stands in the way; nothing was done then but to delete what was pruned before.
+    pub refused: Option<Hindrance>,
+}
+
+/// Why a run failed half-way.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// The log could not be read or written.
+    #[error("prune a log")]
+    Store(#[from] StoreError),
+    /// PostgreSQL is away or refuses.
+    #[error("prune a log")]
+    Tenancy(#[from] TenancyError),
+    /// Too many commands kept coming to a stream that was to be carried over.
+    #[error("a stream is too busy to be carried over")]
+    Busy,
+}
+
+/// Runs until it is stopped.
+pub async fn run(store: EventStore, settings: WorkerSettings, stop: CancellationToken) {
+    let mut pause = FIRST.min(settings.retention);
+    while !wait(pause, &stop).await {
+        pause = settings.retention;
+        let tenants = match tenants(store.database()).await {
+            Ok(tenants) => tenants,
+            Err(error) => {
+                tracing::warn!(
+                    worker = ACTOR,
+                    error = &error as &dyn std::error::Error,
+                    "no list of tenants"
+                );
+                continue;
+            }
+        };
+        for tenant in tenants {
+            if stop.is_cancelled() {
+                return;
+            }
+            let schema = Schema::tenant(tenant);
+            match prune_tenant(&store, tenant).await {
+                Ok(Some(PruneReport { refused: Some(hindrance), through_position, .. })) => {
+                    tracing::warn!(%schema, hindrance = hindrance.as_str(), through_position, "a log is not pruned");
+                }
+                Ok(Some(report)) if report.deleted > 0 => {
+                    tracing::info!(%schema, deleted = report.deleted, carried = report.carried, "a log was pruned");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(worker = ACTOR, %schema, error = &error as &dyn std::error::Error, "failed");
+                }
+            }
+        }
+    }
+}
+
+/// Prunes a tenant's log by its plan, as it is now; `None` when there is no such tenant.
+///
+/// # Errors
+/// When PostgreSQL refuses or the log is corrupt. What was done stays, and the next run goes on from there.
+pub async fn prune_tenant(store: &EventStore, tenant: TenantId) -> Result<Option<PruneReport>, PruneError> {
+    match cut(store.database(), tenant).await? {
+        Some(cut) => prune(store, &Schema::tenant(tenant), cut).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Where the cut of a tenant's log is now, by its plan and the database's clock; `None` when there is no such tenant.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn cut(database: &Database, tenant: TenantId) -> Result<Option<Cut>, TenancyError> {
+    let mut tx = TenantTx::begin(database.app(), &Schema::platform(), Access::Read).await?;
+    let row: Option<(i32, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT p.audit_history_days, clock_timestamp()
+         FROM tenants t JOIN plans p ON p.id = t.plan WHERE t.id = $1",
+    )
+    .bind(tenant.0)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(TenancyError::db("look up what a tenant's plan keeps"))?;
+    tx.release();
+    Ok(row.map(|(days, now)| {
+        let history_days = u32::try_from(days).unwrap_or(0);
+        let at = now.checked_sub_signed(TimeDelta::days(history_days.into()));
+        Cut { at: at.unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH), history_days }
+    }))
+}
+
+/// What a run would do now.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn plan(store: &EventStore, schema: &Schema, cut: Cut) -> Result<PruneReport, PruneError> {
+    let mut tx = TenantTx::begin(store.database().app(), schema, Access::Read).await?;
+    let before = prune::pruned_through(&mut tx, schema).await?;
+    let through_position = prune::last_before(&mut tx, schema, cut.at).await?.max(before);
+    let refused = if through_position > before {
+        prune::hindrance(&mut tx, schema, through_position).await?
+    } else {
+        None
+    };
+    tx.release();
+    let events = through_position - before;
+    Ok(PruneReport { cut, through_position, events, carried: 0, deleted: 0, refused })
+}
+
+/// Prunes a log of what was recorded before a cut.
+///
+/// # Errors
+/// When PostgreSQL refuses or the log is corrupt. What was done stays, and the next run goes on from there.
+pub async fn prune(store: &EventStore, schema: &Schema, cut: Cut) -> Result<PruneReport, PruneError> {
+    let mut report = plan(store, schema, cut).await?;
+    // What an earlier run had said that it prunes, and did not come to.
+    report.deleted = delete(store, schema).await?;
+    if report.events == 0 || report.refused.is_some() {
+        return Ok(report);
+    }
+    report.carried = carry_over(store, schema, report.through_position).await?;
+    report.refused = say_so(store, schema, cut, report.through_position).await?;
+    if report.refused.is_none() {
+        report.deleted += delete(store, schema).await?;
+    }
+    Ok(report)
+}
+
+/// Carries every stream over a position that has events up to there and goes on; answers with how many events.
+///
+/// # Errors
+/// When PostgreSQL refuses or the log is corrupt.
+pub async fn carry_over(store: &EventStore, schema: &Schema, cut: i64) -> Result<i64, PruneError> {
+    let (mut after, mut carried) = (0, 0);
+    loop {
+        let mut tx = TenantTx::begin(store.database().app(), schema, Access::Read).await?;
+        let page = prune::ending_below(&mut tx, schema, after, cut, LISTED).await?;
+        tx.release();
+        let Some((last, _)) = page.last() else { return Ok(carried) };
+        after = *last;
+        let streams: Vec<StreamRef> = page.into_iter().map(|(_, stream)| stream).collect();
+        for streams in streams.chunks(CARRIED) {
+            carried += carry_some(store, schema, streams, cut).await?;
+        }
+    }
+}
+
+async fn carry_some(
+    store: &EventStore,
+    schema: &Schema,
+    streams: &[StreamRef],
+    cut: i64,
+) -> Result<i64, PruneError> {
+    let commands = streams.iter().map(|stream| Command::carry_over(*stream, cut));
+    let mut unit = Unit::of(Command::carry_over(streams[0], cut), Metadata::system(ACTOR));
+    unit.commands = commands.collect();
+    for _ in 0..TRIES {
+        match store.execute(schema, unit.clone()).await {
+            Ok(committed) => return Ok(committed.last_position - committed.first_position + 1),
+            // A command to one of them was in the same batch; the next batch has it behind it.
+            Err(StoreError::Refused { error: DomainError::VersionConflict, .. }) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(PruneError::Busy)
+}
+
+/// Says in the log that it is pruned up to a position; answers with what stands in the way, if anything does.
+async fn say_so(
+    store: &EventStore,
+    schema: &Schema,
+    cut: Cut,
+    through_position: i64,
+) -> Result<Option<Hindrance>, PruneError> {
+    let command = AuditTrailCommand::Prune {
+        through_position,
+        cut_at: cut.at,
+        history_days: cut.history_days,
+        leaf_hash_root: None,
+    };
+    let unit =
+        Unit::of(Command::to(AuditTrail::stream_id(schema.log_id()), command), Metadata::system(ACTOR));
+    match store.execute(schema, unit).await {
+        Ok(_) => Ok(None),
+        Err(StoreError::Refused { error: DomainError::WrongState { state, detail }, .. }) => {
+            match Hindrance::ALL.iter().find(|hindrance| hindrance.as_str() == state) {
+                Some(hindrance) => Ok(Some(*hindrance)),
+                None => Err(StoreError::from(DomainError::WrongState { state, detail }).into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes what an event says is pruned; answers with how many events. Each batch is a transaction of its own.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn delete(store: &EventStore, schema: &Schema) -> Result<u64, PruneError> {
+    let mut connection =
+        store.database().owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
+    let through = prune::pruned_through(&mut connection, schema).await?;
+    let mut deleted = 0;
+    loop {
+        match prune::delete_some(&mut connection, schema, through, DELETED).await? {
+            0 => return Ok(deleted),
+            some => deleted += some,
+        }
+    }
+}
+
+/// Every tenant, active or not: a plan holds for either.
+async fn tenants(database: &Database) -> Result<Vec<TenantId>, TenancyError> {
+    let mut tx = TenantTx::begin(database.app(), &Schema::platform(), Access::Read).await?;
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM tenants ORDER BY id")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(TenancyError::db("list the tenants"))?;
+    tx.release();
+    Ok(ids.into_iter().map(TenantId).collect())
+}
