@@ -28,6 +28,7 @@ use crate::{
         envelope,
         problem::{Problem, Result},
     },
+    ledger::Ledger,
     limits::{Limits, streams::OpenStreams},
     mail::{
         sealer::KeySealer,
@@ -52,6 +53,7 @@ pub struct AppState {
 struct Inner {
     store: EventStore,
     directory: TenantDirectory,
+    ledger: Ledger,
     auth: AuthDirectory,
     hasher: PasswordHasher,
     mailer: Mailer,
@@ -96,6 +98,7 @@ impl AppState {
                 dns_records: DnsRecords::from_settings(settings),
                 auth: AuthDirectory::new(store.database().clone(), store.keys().clone()),
                 access_log: AccessLog::new(store.database().clone()),
+                ledger: Ledger::new(store.clone(), &settings.public_url()),
                 store,
                 directory,
                 settings: settings.clone(),
@@ -116,6 +119,11 @@ impl AppState {
     /// The event store.
     pub fn store(&self) -> &EventStore {
         &self.inner.store
+    }
+
+    /// The ledgers of all logs.
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
     }
 
     /// Who calls.

@@ -254,6 +254,15 @@ settings! {
         |v: Span| v.0;
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew.
     sample_reset_time: Span => Duration = Duration::from_secs(3 * 3_600), "DAYBOOK_SAMPLE_RESET_TIME", |v: Span| v.0;
+    /// How long after an event the tree of its log is extended.
+    ledger_seal_interval: Span => Duration = Duration::from_secs(1), "DAYBOOK_LEDGER_SEAL_INTERVAL", |v: Span| v.0;
+    /// How often at most the head of a log that changes is signed.
+    ledger_sign_interval: Span => Duration = Duration::from_secs(10), "DAYBOOK_LEDGER_SIGN_INTERVAL", |v: Span| v.0;
+    /// How often the heads of all logs are signed together.
+    head_log_interval: Span => Duration = Duration::from_secs(60), "DAYBOOK_HEAD_LOG_INTERVAL", |v: Span| v.0;
+    /// Where the log of heads is copied to: a folder, `s3://bucket/prefix` (feature `s3`), or `none`;
+    /// [`Settings::ledger_copy`] has the default.
+    ledger_copy: String => Option<String> = None, "DAYBOOK_LEDGER_COPY", Some;
     /// How often the open support sessions and hijacks are looked at, to note the end of those that are over.
     masquerade_sweep_interval: Span => Duration = Duration::from_secs(60), "DAYBOOK_MASQUERADE_SWEEP_INTERVAL",
         |v: Span| v.0;
@@ -320,6 +329,14 @@ impl Settings {
         self.mail_dir.clone().unwrap_or_else(|| self.data_dir.join("mail"))
     }
 
+    /// Where the log of heads is copied to: as configured, else `ledger` in the data directory.
+    #[must_use]
+    pub fn ledger_copy(&self) -> String {
+        self.ledger_copy
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("ledger").to_string_lossy().into_owned())
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         self.check_numbers()?;
         let invalid = |key, reason: &str| Err(ConfigError::Invalid { key, reason: reason.into() });
@@ -353,6 +370,9 @@ impl Settings {
             ("hold_sweep_interval", self.hold_sweep_interval),
             ("domain_recheck_interval", self.domain_recheck_interval),
             ("masquerade_sweep_interval", self.masquerade_sweep_interval),
+            ("ledger_seal_interval", self.ledger_seal_interval),
+            ("ledger_sign_interval", self.ledger_sign_interval),
+            ("head_log_interval", self.head_log_interval),
             ("projection_poll_interval", self.projection_poll_interval),
             ("access_token_lifetime", self.access_token_lifetime),
             ("refresh_token_lifetime", self.refresh_token_lifetime),

@@ -165,8 +165,8 @@ impl Keys {
         Ok(Self::of(path, set, Some(stamp)))
     }
 
-    /// The keys of an existing file. One written before there were lists for tokens, links and sealed secrets gets
-    /// them now, in place.
+    /// The keys of an existing file. One written before there were lists for tokens, links, sealed secrets and checkpoints
+    /// gets them now, in place.
     ///
     /// # Errors
     /// When it does not exist, others can read it, it is malformed, or it lacks lists and cannot be rewritten.

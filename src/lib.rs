@@ -13,6 +13,7 @@ pub mod eventstore;
 pub mod http;
 pub mod import;
 pub mod keys;
+pub mod ledger;
 pub mod limits;
 pub mod mail;
 pub mod masquerade_log;

@@ -10,6 +10,7 @@ use crate::{
     config::Settings,
     dns::TxtLookup,
     eventstore::StoreSettings,
+    ledger::HeadCopy,
     tenancy::migrate,
     tls,
     workers::{self, Workers},
@@ -42,8 +43,11 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
     let mail = state.mail_worker().context("set up how mail is sent")?;
     workers.start_mailer(mail, &stop);
     let log = state.masquerade_log();
-    let settings = workers_settings(&runtime.settings);
-    workers.start_masquerade_sweep(&runtime.store, &runtime.directory, log, settings, &stop);
+    let ledger_copy =
+        HeadCopy::open(&runtime.settings.ledger_copy()).context("keep a copy of the log of heads")?;
+    let settings = workers::WorkerSettings { ledger_copy, ..workers_settings(&runtime.settings) };
+    workers.start_masquerade_sweep(&runtime.store, &runtime.directory, log, settings.clone(), &stop);
+    workers.start_ledger(state.ledger(), &runtime.directory, settings, &stop);
     ready(address);
     tracing::info!(%address, "serving");
     crate::serve::serve(listener, state, shutdown_signal()).await?;
@@ -61,6 +65,9 @@ fn workers_settings(settings: &Settings) -> workers::WorkerSettings {
         domain_recheck: settings.domain_recheck_interval,
         sample_reset: settings.sample_reset_time,
         masquerade_sweep: settings.masquerade_sweep_interval,
+        ledger_seal: settings.ledger_seal_interval,
+        ledger_sign: settings.ledger_sign_interval,
+        head_log: settings.head_log_interval,
         txt_lookup: TxtLookup::new(settings.dns_server),
         ..workers::WorkerSettings::default()
     }

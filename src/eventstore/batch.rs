@@ -15,12 +15,13 @@ use sqlx::Connection as _;
 use uuid::Uuid;
 
 use super::{
-    Changed, Command, Committed, EventStore, Intent, StoreError, StreamRef, Unit,
+    Changed, Command, Committed, EventStore, Intent, MAX_RECEIPTS, Receipt, StoreError, StreamRef, Unit,
     append::{self, NewEvent, NewSealed, Rows},
     cache::{Entry, LaneCache},
     grants,
     idempotency::{StoredChange, StoredResponse},
-    load::{Reader, Until},
+    leaf::leaf_hash,
+    load::{self, Reader, Until},
     masquerade,
 };
 use crate::tenancy::{Access, TenantTx};
@@ -278,7 +279,15 @@ impl<'w, 't> Work<'w, 't> {
             recorded_at: self.head.recorded_at,
             changed,
             replayed: false,
+            receipts: self.receipts(mark.0),
         }))
+    }
+
+    /// Receipts of the events from this one on, or of the last of them.
+    fn receipts(&self, from: usize) -> Vec<Receipt> {
+        let from = from.max(self.events.len().saturating_sub(MAX_RECEIPTS));
+        let of = |event: &NewEvent| Receipt { position: event.position, leaf_hash: leaf_hash(&event.leaf) };
+        self.events[from..].iter().map(of).collect()
     }
 
     async fn decide_command(&mut self, unit: &Unit, command: &Command) -> Result<Changed, StoreError> {
@@ -450,5 +459,6 @@ async fn replay_committed(
         recorded_at: response.at,
         changed,
         replayed: true,
+        receipts: load::receipts(tx, response.first_position, response.last_position).await?,
     })
 }

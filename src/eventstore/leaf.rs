@@ -21,6 +21,8 @@ use super::StoreError;
 
 /// The version byte of leaves written today.
 pub const LEAF_VERSION: u8 = 1;
+/// The most bytes of a leaf: bundles of leaves write the length of each in two.
+pub const MAX_LEAF: usize = u16::MAX as usize;
 /// Bytes of salt in a commitment.
 pub const SALT_BYTES: usize = 32;
 const COMMITMENT_DOMAIN: &[u8] = b"daybook personal value v1";
@@ -148,6 +150,7 @@ pub fn format_time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+/// Reads a time as leaves write it.
+pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
 }

@@ -12,7 +12,13 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{StoreError, StreamRef, cache::Entry, known, leaf::Leaf, seal};
+use super::{
+    MAX_RECEIPTS, Receipt, StoreError, StreamRef,
+    cache::Entry,
+    known,
+    leaf::{Leaf, leaf_hash},
+    seal,
+};
 use crate::keys::Keys;
 
 /// Past what was pruned: of that nothing is read any more, whether it is deleted yet or not.
@@ -128,12 +134,12 @@ impl<'a> Reader<'a> {
         if sequences.is_empty() {
             return Ok(Vec::new());
         }
-        // A stream that was pruned begins with a state that was carried over later.
+        // A stream that was pruned begins with a state that was carried over later; which one, its first event says.
         let rows = sqlx::query(&self.schema.sql(concat!(
             "SELECT e.position, e.leaf
              FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence)
              JOIN {s}.events e ON e.aggregate_id = wanted.id
-                  AND (e.sequence < wanted.sequence OR e.event_type = ANY($3)) AND ",
+                  AND (e.sequence <= wanted.sequence OR e.event_type = ANY($3)) AND ",
             kept!("e.position"),
             " ORDER BY e.position"
         )))
@@ -171,7 +177,11 @@ impl<'a> Reader<'a> {
         let sql = self.schema.sql(concat!(
             "SELECT position, leaf FROM {s}.events
              WHERE aggregate_id = $1 AND aggregate_type = $2
-               AND (sequence <= $3 AND position <= $4 AND recorded_at <= $5 OR event_type = ANY($6)) AND ",
+               AND (sequence <= $3 AND position <= $4 AND recorded_at <= $5 OR event_type = ANY($6)
+                    OR sequence = (SELECT min(f.sequence) FROM {s}.events f
+                                   WHERE f.aggregate_id = $1 AND f.aggregate_type = $2 AND ",
+            kept!("f.position"),
+            ")) AND ",
             kept!("position"),
             " ORDER BY sequence"
         ));
@@ -371,6 +381,27 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// The receipts of the events between two positions, or of the last of them, from the log as it is now.
+pub(super) async fn receipts(
+    connection: &mut PgConnection,
+    first: i64,
+    last: i64,
+) -> Result<Vec<Receipt>, StoreError> {
+    let first = first.max(last.saturating_sub(MAX_RECEIPTS as i64 - 1));
+    if first > last {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT position, leaf FROM events WHERE position BETWEEN $1 AND $2 ORDER BY position",
+    )
+    .bind(first)
+    .bind(last)
+    .fetch_all(connection)
+    .await
+    .map_err(StoreError::db("read the leaves of an answer"))?;
+    Ok(rows.into_iter().map(|(position, leaf)| Receipt { position, leaf_hash: leaf_hash(&leaf) }).collect())
 }
 
 /// The time by the database's clock, which is the log's.

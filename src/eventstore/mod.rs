@@ -246,6 +246,19 @@ pub struct Changed {
     pub state: AnyState,
 }
 
+/// The most receipts of one unit.
+pub const MAX_RECEIPTS: usize = 16;
+
+/// What whoever gave a command keeps of an event of it: with a proof that this leaf is in the tree, that the event is
+/// still the one that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's position.
+    pub position: i64,
+    /// The hash of its leaf (RFC 6962).
+    pub leaf_hash: [u8; 32],
+}
+
 /// A unit that is in the log.
 #[derive(Clone, Debug)]
 pub struct Committed {
@@ -259,6 +272,8 @@ pub struct Committed {
     pub changed: Vec<Changed>,
     /// Whether this is the answer of an earlier request under the same idempotency key.
     pub replayed: bool,
+    /// Of its last events, at most [`MAX_RECEIPTS`], in order.
+    pub receipts: Vec<Receipt>,
 }
 
 /// A unit in a lane's queue, with whoever waits for it.

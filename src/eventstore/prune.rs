@@ -199,6 +199,42 @@ async fn went_on(work: &mut Work<'_, '_>, cut: i64) -> Result<bool, StoreError> 
     Ok(!streams.is_empty())
 }
 
+/// Whether there are events up to a position.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn has_events(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    through: i64,
+) -> Result<bool, StoreError> {
+    sqlx::query_scalar(&schema.sql("SELECT EXISTS (SELECT 1 FROM {s}.events WHERE position <= $1)"))
+        .bind(through)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::db("look for what was pruned"))
+}
+
+/// The leaves after a position up to another, in order, as they are stored.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn leaves(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    after: i64,
+    through: i64,
+) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    sqlx::query_as(&schema.sql(
+        "SELECT position, leaf FROM {s}.events WHERE position > $1 AND position <= $2 ORDER BY position",
+    ))
+    .bind(after)
+    .bind(through)
+    .fetch_all(connection)
+    .await
+    .map_err(StoreError::db("read the leaves to be pruned"))
+}
+
 /// Deletes up to `limit` of the events up to a position, with their sealed values; answers how many. Everything is in one
 /// transaction of its own, as the one role that may.
 ///
@@ -219,7 +255,7 @@ pub async fn delete_some(
         .map_err(StoreError::db(attempted))?;
     let last: Option<i64> = sqlx::query_scalar(&schema.sql(
         "SELECT max(position) FROM
-             (SELECT position FROM {s}.events WHERE position <= $1 ORDER BY position LIMIT $2) AS some",
+             (SELECT position FROM {s}.events WHERE position <= $1 ORDER BY position LIMIT $2) AS these",
     ))
     .bind(through)
     .bind(limit)

@@ -15,7 +15,7 @@ use super::{
     append::{self, NewEvent, NewSealed},
     batch::{Undo, Work},
     cache::Entry,
-    leaf::{Leaf, format_time},
+    leaf::{Leaf, MAX_LEAF, format_time},
     load, seal,
 };
 use crate::random;
@@ -117,6 +117,11 @@ impl Work<'_, '_> {
             nonce: hex::encode(random_bytes::<16>()?),
         }
         .encode()?;
+        if leaf.len() > MAX_LEAF {
+            return Err(
+                DomainError::field("", "too_long", "all of it together is too long for one event").into()
+            );
+        }
         self.events.push(NewEvent {
             position,
             event_id,

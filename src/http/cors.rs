@@ -19,7 +19,7 @@ use super::{
     client_address::ClientAddress,
     headers::{
         IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LAST_EVENT_ID, RATE_LIMIT, RATE_LIMIT_POLICY, TRACEPARENT,
-        X_GUEST_TOKEN, X_LOG_POSITION, X_MIN_POSITION, X_REQUEST_ID, X_TENANT_SLUG,
+        X_GUEST_TOKEN, X_LOG_POSITION, X_LOG_RECEIPT, X_MIN_POSITION, X_REQUEST_ID, X_TENANT_SLUG,
     },
 };
 use crate::{
@@ -215,12 +215,13 @@ pub fn layer(state: &AppState) -> CorsLayer {
         .max_age(MAX_AGE)
 }
 
-fn exposed() -> [HeaderName; 8] {
+fn exposed() -> [HeaderName; 9] {
     [
         header::ETAG,
         header::LOCATION,
         header::RETRY_AFTER,
         X_LOG_POSITION,
+        X_LOG_RECEIPT,
         X_REQUEST_ID,
         IDEMPOTENT_REPLAYED,
         RATE_LIMIT,

@@ -35,6 +35,11 @@ pub fn current() -> Disclosure {
     CURRENT.try_with(|current| *current).unwrap_or(Disclosure::Masked)
 }
 
+/// Whether personal data is hidden from a caller whom the gate knows: not from guests, who are shown nothing but their own.
+pub fn is_masked() -> bool {
+    CURRENT.try_with(|current| *current == Disclosure::Masked).unwrap_or(false)
+}
+
 /// Serialises an answer for the caller of the request in progress.
 pub fn serialising<R>(f: impl FnOnce() -> R) -> R {
     match current() {

@@ -10,6 +10,8 @@ pub const X_TENANT_SLUG: HeaderName = HeaderName::from_static("x-tenant-slug");
 pub const X_GUEST_TOKEN: HeaderName = HeaderName::from_static("x-guest-token");
 /// The log's position after a command.
 pub const X_LOG_POSITION: HeaderName = HeaderName::from_static("x-log-position");
+/// Position and leaf hash of each event of a command.
+pub const X_LOG_RECEIPT: HeaderName = HeaderName::from_static("x-log-receipt");
 /// The position a read must have seen.
 pub const X_MIN_POSITION: HeaderName = HeaderName::from_static("x-min-position");
 /// The position a client of a stream of events was told last.

@@ -1,5 +1,7 @@
 //! Answers to commands and reads, with the headers the contract gives each.
 
+use std::fmt::Write as _;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -7,10 +9,10 @@ use serde::Serialize;
 use super::{
     disclosure,
     etag::etag,
-    headers::{IDEMPOTENT_REPLAYED, X_LOG_POSITION},
+    headers::{IDEMPOTENT_REPLAYED, X_LOG_POSITION, X_LOG_RECEIPT},
     problem::{Problem, Result},
 };
-use crate::eventstore::{Changed, Committed};
+use crate::eventstore::{Changed, Committed, Receipt};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -106,9 +108,24 @@ fn command_headers(response: &mut Response, committed: &Committed) {
     }
     let headers = response.headers_mut();
     headers.insert(X_LOG_POSITION, HeaderValue::from(committed.last_position));
+    // A hash would let the addresses be tried that a redacted session hides.
+    if let Some(receipts) = receipts(&committed.receipts).filter(|_| !disclosure::is_masked()) {
+        headers.insert(X_LOG_RECEIPT, receipts);
+    }
     if committed.replayed {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+}
+
+/// Each event's position and the hash of its leaf: `21:099e…, 22:5f08…`.
+fn receipts(receipts: &[Receipt]) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(receipts.len() * 80);
+    for Receipt { position, leaf_hash } in receipts {
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{position}:{}", hex::encode(leaf_hash));
+    }
+    HeaderValue::try_from(text).ok().filter(|text| !text.is_empty())
 }
 
 /// Something that our own code excludes.

@@ -37,6 +37,8 @@ struct KeysFile {
     fernet_keys: Vec<KeyEntry>,
     #[serde(default)]
     link_keys: Vec<KeyEntry>,
+    #[serde(default)]
+    ledger_keys: Vec<KeyEntry>,
 }
 
 #[derive(Deserialize)]
@@ -93,7 +95,7 @@ pub(super) fn load(path: &Path) -> Result<(KeySet, Stamp), KeysError> {
         return Ok((set, stamp));
     }
     let stamp = write_file(path, set.to_toml().as_bytes(), Existing::Replace)?;
-    tracing::info!(path = %path.display(), "added the keys for tokens, links and secrets to the keys file");
+    tracing::info!(path = %path.display(), "added the lists that the keys file did not have");
     Ok((set, stamp))
 }
 
@@ -148,6 +150,7 @@ fn parse(path: &Path, text: &str) -> Result<(KeySet, bool), KeysError> {
         jwt: or_fresh(ring(Purpose::Jwt, &file.jwt_keys)?)?,
         fernet: or_fresh(ring(Purpose::Fernet, &file.fernet_keys)?)?,
         link: or_fresh(ring(Purpose::Link, &file.link_keys)?)?,
+        ledger: or_fresh(ring(Purpose::Ledger, &file.ledger_keys)?)?,
         unique_hmac_key: Hidden(secret("unique_hmac_key", &file.unique_hmac_key)?),
         token_pepper: Hidden(secret("token_pepper", &file.token_pepper)?),
     };

@@ -19,11 +19,13 @@ pub enum Purpose {
     Fernet,
     /// Signs links.
     Link,
+    /// Signs checkpoints of the logs.
+    Ledger,
 }
 
 impl Purpose {
     /// Every list.
-    pub const ALL: [Self; 4] = [Self::Master, Self::Jwt, Self::Fernet, Self::Link];
+    pub const ALL: [Self; 5] = [Self::Master, Self::Jwt, Self::Fernet, Self::Link, Self::Ledger];
 
     /// The list's name in the keys file, and for people.
     #[must_use]
@@ -33,6 +35,7 @@ impl Purpose {
             Self::Jwt => "jwt_keys",
             Self::Fernet => "fernet_keys",
             Self::Link => "link_keys",
+            Self::Ledger => "ledger_keys",
         }
     }
 
@@ -41,7 +44,8 @@ impl Purpose {
     pub(super) fn kept(self) -> Option<usize> {
         match self {
             Self::Master | Self::Fernet => None,
-            Self::Jwt => Some(2),
+            // Of checkpoints, so that each is signed by a key that whoever checks it knew before and by the one to come.
+            Self::Jwt | Self::Ledger => Some(2),
             // The link of a guest works until after the stay, which may be years ahead.
             Self::Link => Some(12),
         }

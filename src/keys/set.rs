@@ -25,6 +25,7 @@ pub struct KeySet {
     pub(super) jwt: KeyRing,
     pub(super) fernet: KeyRing,
     pub(super) link: KeyRing,
+    pub(super) ledger: KeyRing,
     pub(super) unique_hmac_key: Hidden,
     pub(super) token_pepper: Hidden,
 }
@@ -47,6 +48,7 @@ impl KeySet {
             jwt: KeyRing::generate(now)?,
             fernet: KeyRing::generate(now)?,
             link: KeyRing::generate(now)?,
+            ledger: KeyRing::generate(now)?,
             unique_hmac_key: Hidden(Zeroizing::new(random::bytes()?)),
             token_pepper: Hidden(Zeroizing::new(random::bytes()?)),
         })
@@ -66,6 +68,7 @@ impl KeySet {
             Purpose::Jwt => &self.jwt,
             Purpose::Fernet => &self.fernet,
             Purpose::Link => &self.link,
+            Purpose::Ledger => &self.ledger,
         }
     }
 
@@ -75,6 +78,7 @@ impl KeySet {
             Purpose::Jwt => &mut self.jwt,
             Purpose::Fernet => &mut self.fernet,
             Purpose::Link => &mut self.link,
+            Purpose::Ledger => &mut self.ledger,
         }
     }
 

@@ -194,13 +194,14 @@ fn a_rotation_keeps_what_is_still_needed() {
         assert_eq!(count(Purpose::Fernet), 1 + round);
         assert_eq!(count(Purpose::Jwt), 2);
         assert_eq!(count(Purpose::Link), (1 + round).min(12));
+        assert_eq!(count(Purpose::Ledger), 2);
     }
     assert!(keys.current().has_retired());
     assert!(keys.current().master.find(&first.master.newest().id()).is_some());
     assert!(keys.current().jwt.find(&first.jwt.newest().id()).is_none());
     keys.drop_retired();
     assert!(!keys.current().has_retired());
-    assert_eq!([Purpose::Master, Purpose::Fernet, Purpose::Jwt, Purpose::Link].map(count), [1, 1, 2, 12]);
+    assert_eq!(Purpose::ALL.map(count), [1, 2, 1, 12, 2]);
     assert_eq!(keys.hash_token("x"), hmac(&first.token_pepper.0, &[b"daybook token v1|", b"x"]));
 }
 

@@ -83,6 +83,20 @@ impl TenantDirectory {
         Ok(ids.into_iter().map(TenantId).collect())
     }
 
+    /// Every tenant there is, also those that are switched off.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn all_ids(&self) -> Result<Vec<TenantId>, TenancyError> {
+        let mut tx = TenantTx::begin(self.database.app(), &Schema::platform(), Access::Read).await?;
+        let ids: Vec<uuid::Uuid> = sqlx::query_scalar("SELECT id FROM daybook_platform.tenants ORDER BY id")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(TenancyError::db("read the ids of the tenants"))?;
+        tx.release();
+        Ok(ids.into_iter().map(TenantId).collect())
+    }
+
     async fn query(
         &self,
         filter: &'static str,

@@ -311,12 +311,21 @@ fn grants(schema: &Schema, kind: Kind) -> String {
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {schema};
          REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.events FROM {schema};
          REVOKE INSERT, DELETE ON {schema}.log_head FROM {schema};
+         REVOKE DELETE, TRUNCATE ON {schema}.ledger_tiles FROM {schema};
+         REVOKE INSERT, DELETE ON {schema}.ledger_head FROM {schema};
+         REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.ledger_checkpoints FROM {schema};
          REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_migrations FROM {schema};
          GRANT USAGE ON SCHEMA {schema} TO {RETENTION_ROLE};
          GRANT SELECT (position), DELETE ON {schema}.events, {schema}.sealed_values TO {RETENTION_ROLE};
          GRANT SELECT ON {schema}.audit_prunings TO {RETENTION_ROLE}"
     ) + &match kind {
-        Kind::Platform => String::new(),
+        // What was signed stays, and so do the keys that signed it.
+        Kind::Platform => format!(
+            "; REVOKE DELETE, TRUNCATE ON {schema}.ledger_signer FROM {schema};
+             REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.ledger_verifier_keys FROM {schema};
+             REVOKE DELETE, TRUNCATE ON {schema}.head_log_entries FROM {schema};
+             REVOKE DELETE, TRUNCATE ON {schema}.head_log_tiles FROM {schema}"
+        ),
         // What the guard of the claims rests on is added to, never taken away; and so are calls, through their table.
         Kind::Tenant => format!(
             "; REVOKE UPDATE, DELETE ON {schema}.slot_spans FROM {schema};

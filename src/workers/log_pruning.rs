@@ -1,9 +1,12 @@
 //! Prunes each tenant's log of what its plan no longer keeps.
 //!
 //! In this order, each step safe to repeat and to break off at any point: what stands in the way refuses it, by name; what
-//! goes on is carried over the cut, in small batches that let writers in between; `audit.pruned` says what goes, and from
-//! its commit on nobody reads that any more; then the rows are deleted, under a role that may do nothing else. A killed run
-//! leaves events that are carried over and not pruned yet, or pruned and not deleted yet: the next one goes on from there.
+//! is to go is compared with the hash tree, once more and for the last time; what goes on is carried over the cut, in small
+//! batches that let writers in between, and signed; `audit.pruned` says what goes, and from its commit on nobody reads that
+//! any more; when that is signed as well, the rows are deleted, under a role that may do nothing else. A killed run leaves
+//! events that are carried over and not pruned yet, or pruned and not deleted yet: the next one goes on from there.
+//!
+//! The hashes stay, all of them: whoever has a receipt can still show that its event was in the log.
 
 use std::time::Duration;
 
@@ -21,8 +24,10 @@ use super::{WorkerSettings, wait};
 use crate::{
     eventstore::{
         Command, EventStore, StoreError, StreamRef, Unit,
+        leaf::leaf_hash,
         prune::{self, Hindrance},
     },
+    ledger::{Cause, Ledger, LedgerError},
     tenancy::{Access, Database, TenancyError, TenantTx},
 };
 
@@ -34,6 +39,10 @@ const LISTED: i64 = 500;
 const CARRIED: usize = 50;
 /// Events deleted in one transaction.
 const DELETED: i64 = 5_000;
+/// Leaves compared with the tree at once.
+const COMPARED: i64 = 4_096;
+/// No checkpoint could be signed: others do so at the same time, again and again.
+const UNSIGNED: &str = "unsigned_checkpoint";
 /// How often a unit is tried again that met a command to one of its streams in the same batch.
 const TRIES: u32 = 20;
 
@@ -59,8 +68,9 @@ pub struct PruneReport {
     pub carried: i64,
     /// How many events were deleted, those of an earlier run that was broken off among them.
     pub deleted: u64,
-    /// What stands in the way; nothing was done then but to delete what was pruned before.
-    pub refused: Option<Hindrance>,
+    /// What stands in the way, by its name: a [`Hindrance`], or what is wrong with the log. Nothing was done then but to
+    /// delete what was pruned before.
+    pub refused: Option<&'static str>,
 }
 
 /// Why a run failed half-way.
@@ -72,17 +82,20 @@ pub enum PruneError {
     /// PostgreSQL is away or refuses.
     #[error("prune a log")]
     Tenancy(#[from] TenancyError),
+    /// The ledger could not be read or written.
+    #[error("prune a log")]
+    Ledger(#[from] LedgerError),
     /// Too many commands kept coming to a stream that was to be carried over.
     #[error("a stream is too busy to be carried over")]
     Busy,
 }
 
 /// Runs until it is stopped.
-pub async fn run(store: EventStore, settings: WorkerSettings, stop: CancellationToken) {
+pub async fn run(ledger: Ledger, settings: WorkerSettings, stop: CancellationToken) {
     let mut pause = FIRST.min(settings.retention);
     while !wait(pause, &stop).await {
         pause = settings.retention;
-        let tenants = match tenants(store.database()).await {
+        let tenants = match tenants(ledger.store().database()).await {
             Ok(tenants) => tenants,
             Err(error) => {
                 tracing::warn!(
@@ -98,9 +111,9 @@ pub async fn run(store: EventStore, settings: WorkerSettings, stop: Cancellation
                 return;
             }
             let schema = Schema::tenant(tenant);
-            match prune_tenant(&store, tenant).await {
+            match prune_tenant(&ledger, tenant).await {
                 Ok(Some(PruneReport { refused: Some(hindrance), through_position, .. })) => {
-                    tracing::warn!(%schema, hindrance = hindrance.as_str(), through_position, "a log is not pruned");
+                    tracing::warn!(%schema, hindrance, through_position, "a log is not pruned");
                 }
                 Ok(Some(report)) if report.deleted > 0 => {
                     tracing::info!(%schema, deleted = report.deleted, carried = report.carried, "a log was pruned");
@@ -118,9 +131,9 @@ pub async fn run(store: EventStore, settings: WorkerSettings, stop: Cancellation
 ///
 /// # Errors
 /// When PostgreSQL refuses or the log is corrupt. What was done stays, and the next run goes on from there.
-pub async fn prune_tenant(store: &EventStore, tenant: TenantId) -> Result<Option<PruneReport>, PruneError> {
-    match cut(store.database(), tenant).await? {
-        Some(cut) => prune(store, &Schema::tenant(tenant), cut).await.map(Some),
+pub async fn prune_tenant(ledger: &Ledger, tenant: TenantId) -> Result<Option<PruneReport>, PruneError> {
+    match cut(ledger.store().database(), tenant).await? {
+        Some(cut) => prune(ledger, &Schema::tenant(tenant), cut).await.map(Some),
         None => Ok(None),
     }
 }
@@ -156,7 +169,7 @@ pub async fn plan(store: &EventStore, schema: &Schema, cut: Cut) -> Result<Prune
     let before = prune::pruned_through(&mut tx, schema).await?;
     let through_position = prune::last_before(&mut tx, schema, cut.at).await?.max(before);
     let refused = if through_position > before {
-        prune::hindrance(&mut tx, schema, through_position).await?
+        prune::hindrance(&mut tx, schema, through_position).await?.map(Hindrance::as_str)
     } else {
         None
     };
@@ -169,19 +182,81 @@ pub async fn plan(store: &EventStore, schema: &Schema, cut: Cut) -> Result<Prune
 ///
 /// # Errors
 /// When PostgreSQL refuses or the log is corrupt. What was done stays, and the next run goes on from there.
-pub async fn prune(store: &EventStore, schema: &Schema, cut: Cut) -> Result<PruneReport, PruneError> {
+pub async fn prune(ledger: &Ledger, schema: &Schema, cut: Cut) -> Result<PruneReport, PruneError> {
+    let store = ledger.store();
     let mut report = plan(store, schema, cut).await?;
+    let through = report.through_position;
     // What an earlier run had said that it prunes, and did not come to.
-    report.deleted = delete(store, schema).await?;
+    (report.deleted, report.refused) = match (delete(ledger, schema).await?, report.refused) {
+        (Ok(deleted), refused) => (deleted, refused),
+        (Err(refused), _) => (0, Some(refused)),
+    };
     if report.events == 0 || report.refused.is_some() {
         return Ok(report);
     }
-    report.carried = carry_over(store, schema, report.through_position).await?;
-    report.refused = say_so(store, schema, cut, report.through_position).await?;
+    report.refused = as_signed(ledger, schema, through - report.events, through).await?;
+    if report.refused.is_some() {
+        return Ok(report);
+    }
+    report.carried = carry_over(store, schema, through).await?;
+    report.refused = sign(ledger, schema).await?;
+    if report.refused.is_some() {
+        return Ok(report);
+    }
+    let root = ledger.root_at(schema, through.unsigned_abs()).await?;
+    report.refused = say_so(store, schema, cut, through, hex::encode(root)).await?;
     if report.refused.is_none() {
-        report.deleted += delete(store, schema).await?;
+        match delete(ledger, schema).await? {
+            Ok(deleted) => report.deleted += deleted,
+            Err(refused) => report.refused = Some(refused),
+        }
     }
     Ok(report)
+}
+
+/// Signs the log as it is; answers with what is wrong with it, if anything is.
+async fn sign(ledger: &Ledger, schema: &Schema) -> Result<Option<&'static str>, PruneError> {
+    match ledger.checkpoint_now(schema).await {
+        Ok(_) => Ok(None),
+        Err(LedgerError::Contended) => Ok(Some(UNSIGNED)),
+        Err(error) => error.cause().map(|cause| Some(cause.as_str())).ok_or(error.into()),
+    }
+}
+
+/// Whether the leaves after a position, up to another, are those under the checkpoint that is signed now: what is carried
+/// over is folded from them, and nobody can look at them again. Answers with what is wrong, if anything is.
+async fn as_signed(
+    ledger: &Ledger,
+    schema: &Schema,
+    after: i64,
+    through: i64,
+) -> Result<Option<&'static str>, PruneError> {
+    if let Some(refused) = sign(ledger, schema).await? {
+        return Ok(Some(refused));
+    }
+    let mut from = after;
+    while from < through {
+        let to = through.min(from + COMPARED);
+        let hashes = ledger.leaf_hashes(schema, from.unsigned_abs(), to.unsigned_abs()).await;
+        let hashes = match hashes {
+            Ok(hashes) => hashes,
+            Err(error) => return error.cause().map(|cause| Some(cause.as_str())).ok_or(error.into()),
+        };
+        let mut tx = TenantTx::begin(ledger.store().database().app(), schema, Access::Read).await?;
+        let leaves = prune::leaves(&mut tx, schema, from, to).await?;
+        tx.release();
+        for ((position, hash), leaf) in
+            (from + 1..).zip(&hashes).zip(leaves.iter().map(Some).chain(std::iter::repeat(None)))
+        {
+            match leaf {
+                Some((at, leaf)) if *at == position && leaf_hash(leaf)[..] == hash[..] => {}
+                Some((at, _)) if *at == position => return Ok(Some(Cause::LeafEdited.as_str())),
+                Some(_) | None => return Ok(Some(Cause::MissingEvent.as_str())),
+            }
+        }
+        from = to;
+    }
+    Ok(None)
 }
 
 /// Carries every stream over a position that has events up to there and goes on; answers with how many events.
@@ -231,12 +306,13 @@ async fn say_so(
     schema: &Schema,
     cut: Cut,
     through_position: i64,
-) -> Result<Option<Hindrance>, PruneError> {
+    leaf_hash_root: String,
+) -> Result<Option<&'static str>, PruneError> {
     let command = AuditTrailCommand::Prune {
         through_position,
         cut_at: cut.at,
         history_days: cut.history_days,
-        leaf_hash_root: None,
+        leaf_hash_root: Some(leaf_hash_root),
     };
     let unit =
         Unit::of(Command::to(AuditTrail::stream_id(schema.log_id()), command), Metadata::system(ACTOR));
@@ -244,7 +320,7 @@ async fn say_so(
         Ok(_) => Ok(None),
         Err(StoreError::Refused { error: DomainError::WrongState { state, detail }, .. }) => {
             match Hindrance::ALL.iter().find(|hindrance| hindrance.as_str() == state) {
-                Some(hindrance) => Ok(Some(*hindrance)),
+                Some(hindrance) => Ok(Some(hindrance.as_str())),
                 None => Err(StoreError::from(DomainError::WrongState { state, detail }).into()),
             }
         }
@@ -252,18 +328,30 @@ async fn say_so(
     }
 }
 
-/// Deletes what an event says is pruned; answers with how many events. Each batch is a transaction of its own.
+/// Deletes what an event says is pruned, once that event is signed; answers with how many events, or with what is wrong
+/// with the log. Each batch is a transaction of its own.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
-pub async fn delete(store: &EventStore, schema: &Schema) -> Result<u64, PruneError> {
-    let mut connection =
-        store.database().owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
+pub async fn delete(ledger: &Ledger, schema: &Schema) -> Result<Result<u64, &'static str>, PruneError> {
+    let mut connection = ledger
+        .store()
+        .database()
+        .owner()
+        .acquire()
+        .await
+        .map_err(TenancyError::db("connect as the owner"))?;
     let through = prune::pruned_through(&mut connection, schema).await?;
+    if !prune::has_events(&mut connection, schema, through).await? {
+        return Ok(Ok(0));
+    }
+    if let Some(refused) = sign(ledger, schema).await? {
+        return Ok(Err(refused));
+    }
     let mut deleted = 0;
     loop {
         match prune::delete_some(&mut connection, schema, through, DELETED).await? {
-            0 => return Ok(deleted),
+            0 => return Ok(Ok(deleted)),
             some => deleted += some,
         }
     }

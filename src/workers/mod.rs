@@ -7,6 +7,7 @@ pub mod domain_recheck;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
+pub mod ledger;
 pub mod log_pruning;
 pub mod mailer;
 pub mod masquerade_sweep;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dns::TxtLookup,
     eventstore::EventStore,
+    ledger::{HeadCopy, Ledger},
     masquerade_log::MasqueradeLog,
     tenancy::{TenancyError, TenantDirectory},
 };
@@ -64,6 +66,16 @@ pub struct WorkerSettings {
     pub sample_reset: Duration,
     /// How often months of the access log, and events, that are past retention are looked for.
     pub retention: Duration,
+    /// How long after an event the tree of its log is extended, so that what follows shares the transaction.
+    pub ledger_seal: Duration,
+    /// How often at most the head of a log that changes is signed.
+    pub ledger_sign: Duration,
+    /// How often the head of a log is signed that does not change.
+    pub ledger_heartbeat: Duration,
+    /// How often the heads of all logs are signed together.
+    pub head_log: Duration,
+    /// Where they are copied to.
+    pub ledger_copy: HeadCopy,
 }
 
 impl Default for WorkerSettings {
@@ -83,6 +95,11 @@ impl Default for WorkerSettings {
             masquerade_sweep: Duration::from_secs(60),
             sample_reset: Duration::from_secs(3 * 3_600),
             retention: Duration::from_secs(86_400),
+            ledger_seal: Duration::from_secs(1),
+            ledger_sign: Duration::from_secs(10),
+            ledger_heartbeat: Duration::from_secs(86_400),
+            head_log: Duration::from_secs(60),
+            ledger_copy: HeadCopy::none(),
         }
     }
 }
@@ -114,7 +131,6 @@ impl Workers {
         ));
         tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(sample_reset::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
-        tasks.spawn(log_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));
@@ -142,6 +158,19 @@ impl Workers {
             settings,
             stop.clone(),
         ));
+    }
+
+    /// Follows every log with its ledger as well, until `stop` is cancelled.
+    pub fn start_ledger(
+        &mut self,
+        ledger: &Ledger,
+        directory: &TenantDirectory,
+        settings: WorkerSettings,
+        stop: &CancellationToken,
+    ) {
+        self.tasks.spawn(ledger::run(ledger.clone(), directory.clone(), settings.clone(), stop.clone()));
+        self.tasks.spawn(log_pruning::run(ledger.clone(), settings.clone(), stop.clone()));
+        self.tasks.spawn(ledger::run_head_log(ledger.clone(), settings, stop.clone()));
     }
 
     /// Waits until every worker has ended.

@@ -100,7 +100,9 @@ async fn a_rotation_seals_everything_anew_beside_a_running_server() {
     let after = Keys::load(&path).unwrap();
     let now = host.json(&["keys", "status", "--json"]);
     assert_eq!(now["rotation_unfinished"], false);
-    for (list, count) in [("master_keys", 1), ("fernet_keys", 1), ("jwt_keys", 2), ("link_keys", 2)] {
+    for (list, count) in
+        [("master_keys", 1), ("fernet_keys", 1), ("jwt_keys", 2), ("link_keys", 2), ("ledger_keys", 2)]
+    {
         assert_eq!(live(&now, list).len(), count, "{list}");
         assert_ne!(live(&now, list)[0], live(&status, list)[0], "{list}");
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook::{
     eventstore::prune::Hindrance,
+    ledger::Ledger,
     tenancy::Schema,
     workers::{
         log_pruning::{self, Cut, PruneReport},
@@ -150,7 +151,7 @@ async fn first_position(app: &TestApp, schema: &Schema) -> i64 {
 }
 
 async fn prune_at(app: &TestApp, tenant: &TestTenant, at: DateTime<Utc>) -> PruneReport {
-    log_pruning::prune(&app.store, &tenant.schema(), Cut { at, history_days: 90 }).await.unwrap()
+    log_pruning::prune(&ledger(app), &tenant.schema(), Cut { at, history_days: 90 }).await.unwrap()
 }
 
 async fn assert_replays(app: &TestApp, schema: &Schema) {
@@ -287,14 +288,14 @@ async fn what_stands_in_the_way_is_named() {
     let at = recorded_at(&app, &schema, head).await;
     app.sql(&schema, "INSERT INTO {s}.parked_events (projection, key, position, error) VALUES ('pace', gen_random_uuid(), 2, 'x')").await;
     let refused = prune_at(&app, &tenant, at).await;
-    assert_eq!((refused.refused, refused.carried), (Some(Hindrance::ParkedEvent), 0));
+    assert_eq!((refused.refused, refused.carried), (Some(Hindrance::ParkedEvent.as_str()), 0));
     app.sql(&schema, "DELETE FROM {s}.parked_events").await;
     app.sql(
         &schema,
         "UPDATE {s}.projection_checkpoints SET version = version + 1, position = 1 WHERE name = 'pace'",
     )
     .await;
-    assert_eq!(prune_at(&app, &tenant, at).await.refused, Some(Hindrance::ProjectionBehind));
+    assert_eq!(prune_at(&app, &tenant, at).await.refused, Some(Hindrance::ProjectionBehind.as_str()));
     app.sql(&schema, "UPDATE daybook_platform.plans SET audit_history_days = 0 WHERE id = 'free'").await;
     let host = Host::beside(&app, app.db.app_url.clone());
     let output = host.output(&["audit", "prune", "--tenant", "camp"]);
@@ -338,7 +339,7 @@ async fn a_pruning_that_is_broken_off_anywhere_is_finished_by_the_next() {
         "CREATE TRIGGER broken BEFORE DELETE ON {s}.sealed_values EXECUTE FUNCTION {s}.broken()",
     )
     .await;
-    let failed = log_pruning::prune(&app.store, &schema, Cut { at, history_days: 90 }).await;
+    let failed = log_pruning::prune(&ledger(&app), &schema, Cut { at, history_days: 90 }).await;
     assert!(failed.is_err(), "{failed:?}");
     assert_eq!(first_position(&app, &schema).await, 1);
     caught_up(&app, &tenant).await;
@@ -385,7 +386,7 @@ async fn writers_and_two_prunings_at_once_lose_nothing() {
     let at = recorded_at(&app, &schema, head).await;
     let second = app.second_node().await;
     let prune =
-        async |node: &TestApp| log_pruning::prune(&node.store, &schema, Cut { at, history_days: 90 }).await;
+        async |node: &TestApp| log_pruning::prune(&ledger(node), &schema, Cut { at, history_days: 90 }).await;
     let write = async {
         for (n, booking) in bookings.iter().enumerate() {
             let node = if n % 2 == 0 { &app } else { &second };
@@ -433,7 +434,10 @@ async fn nobody_but_the_retention_role_deletes_and_it_only_what_is_said() {
     app.customer(&tenant, "Ada").await;
     let owner = app.store.database().owner();
     let refused = async |role: &str, sql: &str| {
-        let mut connection = owner.acquire().await.unwrap();
+        let mut own = app.store.database().app().acquire(None).await.unwrap();
+        let mut owners = owner.acquire().await.unwrap();
+        // The one may be become by the application, the other by the owner.
+        let connection: &mut sqlx::PgConnection = if role == schema.name() { &mut own } else { &mut owners };
         let mut tx = connection.begin().await.unwrap();
         tx.execute(format!("SET LOCAL ROLE {role}").as_str()).await.unwrap();
         let error = tx.execute(schema.sql(sql).as_str()).await.unwrap_err();
@@ -462,4 +466,39 @@ async fn nobody_but_the_retention_role_deletes_and_it_only_what_is_said() {
 
 async fn database_now(app: &TestApp) -> DateTime<Utc> {
     sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(app.store.database().owner()).await.unwrap()
+}
+
+fn ledger(app: &TestApp) -> Ledger {
+    Ledger::new(app.store.clone(), "http://localhost")
+}
+
+#[tokio::test]
+async fn what_was_edited_is_not_pruned_away() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("camp").await;
+    let schema = tenant.schema();
+    for n in 0..5 {
+        app.customer(&tenant, &format!("Guest {n}")).await;
+    }
+    caught_up(&app, &tenant).await;
+    ledger(&app).checkpoint_now(&schema).await.unwrap();
+    let head = app.head(&tenant).await;
+    let at = recorded_at(&app, &schema, head).await;
+    app.sql(&schema, "ALTER TABLE {s}.events DISABLE TRIGGER USER").await;
+    let edit = "UPDATE {s}.events SET leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'customer.registered', 'customer.archived'), 'UTF8') WHERE position = 3";
+    app.sql(&schema, edit).await;
+    let refused = prune_at(&app, &tenant, at).await;
+    assert_eq!((refused.refused, refused.carried, refused.deleted), (Some("leaf_edited"), 0, 0));
+    app.sql(
+        &schema,
+        &edit.replace(
+            "'customer.registered', 'customer.archived'",
+            "'customer.archived', 'customer.registered'",
+        ),
+    )
+    .await;
+    app.sql(&schema, "DELETE FROM {s}.events WHERE position = 2").await;
+    assert_eq!(prune_at(&app, &tenant, at).await.refused, Some("missing_event"));
+    assert_eq!(app.head(&tenant).await, head);
+    app.shut_down().await;
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::{
     cli::{Runtime, say},
     eventstore::leaf::format_time,
+    ledger::Ledger,
     workers::log_pruning,
 };
 
@@ -32,7 +33,8 @@ pub async fn run(runtime: &Runtime, args: &PruneArgs) -> anyhow::Result<()> {
     let report = if args.dry_run {
         log_pruning::plan(store, &schema, cut).await?
     } else {
-        log_pruning::prune(store, &schema, cut).await?
+        let ledger = Ledger::new(store.clone(), &runtime.settings.public_url());
+        log_pruning::prune(&ledger, &schema, cut).await?
     };
     if args.json {
         say(json!({ "tenant": tenant.slug, "dry_run": args.dry_run, "pruning": report }));
@@ -58,7 +60,7 @@ pub async fn run(runtime: &Runtime, args: &PruneArgs) -> anyhow::Result<()> {
         }
     }
     if let Some(hindrance) = report.refused {
-        bail!("not pruned: {}", hindrance.as_str());
+        bail!("not pruned: {}", hindrance);
     }
     Ok(())
 }

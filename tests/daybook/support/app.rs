@@ -9,6 +9,7 @@ use daybook::{
     dns::TxtLookup,
     eventstore::{EventStore, StoreSettings},
     keys::Keys,
+    ledger::HeadCopy,
     tenancy::{
         Database, Schema, TenantDirectory,
         admin::{NewTenant, TenantAdmin},
@@ -138,6 +139,7 @@ impl TestApp {
         patch: SettingsPatch,
         pools: &PoolSettings,
     ) -> Self {
+        super::cryptography();
         let database =
             Database::connect(db.app_options.clone(), db.owner_options.clone(), pools).await.unwrap();
         migrate::platform(&database).await.unwrap();
@@ -149,6 +151,8 @@ impl TestApp {
         let patch = SettingsPatch {
             data_dir: Some(keys_dir.path().to_owned()),
             failed_login_time: patch.failed_login_time.or_else(|| "1ms".parse().ok()),
+            ledger_seal_interval: patch.ledger_seal_interval.or_else(|| "200ms".parse().ok()),
+            ledger_sign_interval: patch.ledger_sign_interval.or_else(|| "400ms".parse().ok()),
             ..patch
         };
         let settings = Settings::load_with(None, &|_| None, patch).unwrap();
@@ -160,12 +164,18 @@ impl TestApp {
             hold_sweep: Duration::from_millis(200),
             domain_recheck: settings.domain_recheck_interval,
             txt_lookup: TxtLookup::new(settings.dns_server),
+            ledger_seal: settings.ledger_seal_interval,
+            ledger_sign: settings.ledger_sign_interval,
+            head_log: settings.head_log_interval,
+            ledger_copy: HeadCopy::open(&settings.ledger_copy()).unwrap(),
             ..WorkerSettings::default()
         };
         let mut workers = Workers::start(&store, &directory, worker_settings.clone(), &stop);
         let state = AppState::new(store.clone(), directory.clone(), &settings).unwrap();
         workers.start_mailer(state.mail_worker().unwrap(), &stop);
-        workers.start_masquerade_sweep(&store, &directory, state.masquerade_log(), worker_settings, &stop);
+        let log = state.masquerade_log();
+        workers.start_masquerade_sweep(&store, &directory, log, worker_settings.clone(), &stop);
+        workers.start_ledger(state.ledger(), &directory, worker_settings, &stop);
         let (shutdown, signal) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let (stop, state) = (stop.clone(), state.clone());
