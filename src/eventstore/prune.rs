@@ -1,6 +1,8 @@
 //! What pruning a log asks of it: where the cut is, what stands in the way, which streams have to be carried over, and the
 //! deleting itself. The order is in `workers::retention`.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     audit_trail::{AuditTrailCommand, AuditTrailContext},
@@ -10,7 +12,12 @@ use daybook_projections::{Schema, audit_prunings::ENDS_WITH_ITS_HISTORY};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{StoreError, StreamRef, batch::Work};
+use super::{
+    StoreError, StreamRef,
+    batch::Work,
+    leaf::{Leaf, format_time},
+};
+use crate::ledger::Cause;
 
 /// The role that deletes what was pruned, and may do nothing else.
 pub const RETENTION_ROLE: &str = "daybook_retention";
@@ -215,24 +222,113 @@ pub async fn has_events(
         .map_err(StoreError::db("look for what was pruned"))
 }
 
-/// The leaves after a position up to another, in order, as they are stored.
+/// An event as its row has it: the leaf, and what the other columns say of it.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Row {
+    /// Its position.
+    pub position: i64,
+    /// Its leaf.
+    pub leaf: Vec<u8>,
+    event_id: Uuid,
+    aggregate_type: String,
+    aggregate_id: Uuid,
+    sequence: i64,
+    event_type: String,
+    event_version: i32,
+    recorded_at: DateTime<Utc>,
+    actor: String,
+    on_behalf_of: Option<String>,
+}
+
+impl Row {
+    /// Whether the columns say what the leaf says, by which alone it was found.
+    fn is_as(&self, leaf: &Leaf) -> bool {
+        leaf.position == self.position.to_string()
+            && leaf.id == self.event_id
+            && leaf.aggregate_type == self.aggregate_type
+            && leaf.aggregate_id == self.aggregate_id
+            && leaf.sequence == self.sequence.to_string()
+            && leaf.event_type == self.event_type
+            && i32::from(leaf.version) == self.event_version
+            && leaf.recorded_at == format_time(self.recorded_at)
+            && leaf.metadata.actor == self.actor
+            && leaf.metadata.on_behalf_of == self.on_behalf_of
+    }
+}
+
+/// The events after a position up to another, in order, as they are stored.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
-pub async fn leaves(
+pub async fn rows(
     connection: &mut PgConnection,
     schema: &Schema,
     after: i64,
     through: i64,
-) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+) -> Result<Vec<Row>, StoreError> {
     sqlx::query_as(&schema.sql(
-        "SELECT position, leaf FROM {s}.events WHERE position > $1 AND position <= $2 ORDER BY position",
+        "SELECT position, leaf, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
+                recorded_at, actor, on_behalf_of
+         FROM {s}.events WHERE position > $1 AND position <= $2 ORDER BY position",
     ))
     .bind(after)
     .bind(through)
     .fetch_all(connection)
     .await
-    .map_err(StoreError::db("read the leaves to be pruned"))
+    .map_err(StoreError::db("read the events to be pruned"))
+}
+
+/// What is wrong with events whose leaves are known to be what was signed: a column that says something else, a personal
+/// value that is gone though its subject's key is not.
+///
+/// # Errors
+/// When PostgreSQL refuses or a leaf is not of a known form.
+pub async fn fault(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    rows: &[Row],
+) -> Result<Option<Cause>, StoreError> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(None) };
+    let sealed: Vec<(i64, String)> = sqlx::query_as(
+        &schema.sql("SELECT position, field FROM {s}.sealed_values WHERE position BETWEEN $1 AND $2"),
+    )
+    .bind(first.position)
+    .bind(last.position)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(StoreError::db("read sealed values"))?;
+    let sealed: HashSet<(i64, String)> = sealed.into_iter().collect();
+    let mut without: HashSet<Uuid> = HashSet::new();
+    for row in rows {
+        let leaf = Leaf::decode(&row.leaf, row.position)?;
+        if !row.is_as(&leaf) {
+            return Ok(Some(Cause::ColumnMismatch));
+        }
+        let gone: HashSet<String> = leaf
+            .commitments
+            .keys()
+            .filter(|field| !sealed.contains(&(row.position, (*field).clone())))
+            .cloned()
+            .collect();
+        if !gone.is_empty() {
+            leaf.into_recorded(row.position)?.event.visit_personal(&mut |field, subject, _| {
+                if gone.contains(field) {
+                    without.insert(subject.0);
+                }
+            });
+        }
+    }
+    // A value that was erased is gone with the key.
+    let ids: Vec<Uuid> = without.into_iter().collect();
+    let found: bool = sqlx::query_scalar(&schema.sql(
+        "SELECT EXISTS (SELECT 1 FROM UNNEST($1::uuid[]) AS w (id)
+                        LEFT JOIN {s}.subject_keys k ON k.subject_id = w.id WHERE k.destroyed_at IS NULL)",
+    ))
+    .bind(&ids)
+    .fetch_one(connection)
+    .await
+    .map_err(StoreError::db("read subject keys"))?;
+    Ok(found.then_some(Cause::SealedValueInvalid))
 }
 
 /// Deletes up to `limit` of the events up to a position, with their sealed values; answers how many. Everything is in one

@@ -198,13 +198,25 @@ pub async fn prune(ledger: &Ledger, schema: &Schema, cut: Cut) -> Result<PruneRe
     if report.refused.is_some() {
         return Ok(report);
     }
-    report.carried = carry_over(store, schema, through).await?;
-    report.refused = sign(ledger, schema).await?;
-    if report.refused.is_some() {
-        return Ok(report);
+    for _ in 0..TRIES {
+        report.carried += match carry_over(store, schema, through).await {
+            Err(PruneError::Store(StoreError::Sealing(_))) => {
+                report.refused = Some(Cause::SealedValueInvalid.as_str());
+                return Ok(report);
+            }
+            carried => carried?,
+        };
+        report.refused = sign(ledger, schema).await?;
+        if report.refused.is_some() {
+            return Ok(report);
+        }
+        let root = ledger.root_at(schema, through.unsigned_abs()).await?;
+        report.refused = say_so(store, schema, cut, through, hex::encode(root)).await?;
+        // Something that had seemed to be over went on meanwhile.
+        if report.refused != Some(Hindrance::NotCarriedOver.as_str()) {
+            break;
+        }
     }
-    let root = ledger.root_at(schema, through.unsigned_abs()).await?;
-    report.refused = say_so(store, schema, cut, through, hex::encode(root)).await?;
     if report.refused.is_none() {
         match delete(ledger, schema).await? {
             Ok(deleted) => report.deleted += deleted,
@@ -243,17 +255,19 @@ async fn as_signed(
             Err(error) => return error.cause().map(|cause| Some(cause.as_str())).ok_or(error.into()),
         };
         let mut tx = TenantTx::begin(ledger.store().database().app(), schema, Access::Read).await?;
-        let leaves = prune::leaves(&mut tx, schema, from, to).await?;
-        tx.release();
-        for ((position, hash), leaf) in
-            (from + 1..).zip(&hashes).zip(leaves.iter().map(Some).chain(std::iter::repeat(None)))
-        {
-            match leaf {
-                Some((at, leaf)) if *at == position && leaf_hash(leaf)[..] == hash[..] => {}
-                Some((at, _)) if *at == position => return Ok(Some(Cause::LeafEdited.as_str())),
+        let rows = prune::rows(&mut tx, schema, from, to).await?;
+        let mut stored = rows.iter();
+        for (position, hash) in (from + 1..).zip(&hashes) {
+            match stored.next() {
+                Some(row) if row.position == position && leaf_hash(&row.leaf) == *hash => {}
+                Some(row) if row.position == position => return Ok(Some(Cause::LeafEdited.as_str())),
                 Some(_) | None => return Ok(Some(Cause::MissingEvent.as_str())),
             }
         }
+        if let Some(cause) = prune::fault(&mut tx, schema, &rows).await? {
+            return Ok(Some(cause.as_str()));
+        }
+        tx.release();
         from = to;
     }
     Ok(None)

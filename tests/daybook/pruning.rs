@@ -497,6 +497,27 @@ async fn what_was_edited_is_not_pruned_away() {
         ),
     )
     .await;
+    for (edit, back, cause) in [
+        (
+            "UPDATE {s}.events SET aggregate_id = gen_random_uuid() WHERE position = 3",
+            "UPDATE {s}.events SET aggregate_id = (convert_from(substring(leaf FROM 2), 'UTF8')::json ->> 'aggregate_id')::uuid",
+            "column_mismatch",
+        ),
+        (
+            "UPDATE {s}.sealed_values SET position = -position WHERE position = 3",
+            "UPDATE {s}.sealed_values SET position = abs(position)",
+            "sealed_value_invalid",
+        ),
+        (
+            "UPDATE {s}.sealed_values SET ciphertext = ciphertext || '\\x00' WHERE position = 3",
+            "UPDATE {s}.sealed_values SET ciphertext = substring(ciphertext FROM 1 FOR length(ciphertext) - 1) WHERE position = 3",
+            "sealed_value_invalid",
+        ),
+    ] {
+        app.sql(&schema, edit).await;
+        assert_eq!(prune_at(&app, &tenant, at).await.refused, Some(cause), "{edit}");
+        app.sql(&schema, back).await;
+    }
     app.sql(&schema, "DELETE FROM {s}.events WHERE position = 2").await;
     assert_eq!(prune_at(&app, &tenant, at).await.refused, Some("missing_event"));
     assert_eq!(app.head(&tenant).await, head);

@@ -119,14 +119,33 @@ async fn run(
 
     let all = head * if follow.is_empty() { 1 } else { 2 };
     replay_projections(&mut tx, store, schema, &follow, |done| progress(done, all)).await?;
-    replay::inline(&mut tx, store, schema, scratch, |done| progress(all - head + done, all)).await?;
+    let carried =
+        replay::inline(&mut tx, store, schema, scratch, |done| progress(all - head + done, all)).await?;
 
     let mut reports = Vec::with_capacity(tables.len());
     for (table, position) in tables {
         reports.push(compare(&mut tx, schema, scratch, table, position).await?);
     }
+    if carried.compared > 0 {
+        reports.push(carried_over(&carried, head));
+    }
     tx.rollback().await.map_err(ProjectorError::db("end a verification"))?;
     Ok(VerifyReport { position: head, tables: reports, outdated })
+}
+
+/// The states that were carried over, as a table of their own.
+fn carried_over(carried: &replay::Carried, head: i64) -> TableReport {
+    let differing = i64::try_from(carried.differing.len()).unwrap_or(i64::MAX);
+    let named = usize::try_from(KEYS_NAMED).unwrap_or(usize::MAX);
+    TableReport {
+        table: "carried_over".to_owned(),
+        position: head,
+        rows: carried.compared,
+        replayed: carried.compared,
+        equal: carried.compared - differing,
+        differing,
+        differing_keys: carried.differing.iter().take(named).cloned().collect(),
+    }
 }
 
 /// Gives the projections the chance to reach the head. What stays behind, because another node works on it or
