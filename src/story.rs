@@ -189,6 +189,7 @@ impl Story {
             | AnyEvent::Settings(_)
             | AnyEvent::Lead(_)
             | AnyEvent::PermissionGrant(_)
+            | AnyEvent::AuditExport(_)
             | AnyEvent::AuditTrail(_) => None,
         };
         told.extend(own.or_else(|| self.caused(event)));

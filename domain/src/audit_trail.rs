@@ -6,11 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{
-    Decider, DomainError, Event, TenantId,
-    carried::{CarriedOver, as_text},
-    impl_cqrs_aggregate,
-};
+use crate::{Decider, DomainError, Event, TenantId, carried::CarriedOver, decimal, impl_cqrs_aggregate};
 
 /// The prunings the state remembers; the events themselves are pruned in their time like all others.
 pub const REMEMBERED: usize = 100;
@@ -40,14 +36,14 @@ impl AuditTrail {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruning {
     /// The position up to which, and with which, events go.
-    #[serde(with = "as_text")]
+    #[serde(with = "decimal")]
     pub through_position: i64,
     /// What was recorded before then was older than the history the plan keeps.
     pub cut_at: DateTime<Utc>,
     /// The days of history the plan kept.
     pub history_days: u32,
     /// How many events went with this one.
-    #[serde(with = "as_text")]
+    #[serde(with = "decimal")]
     pub events: i64,
     /// When it was decided.
     pub at: DateTime<Utc>,

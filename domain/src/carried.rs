@@ -8,6 +8,8 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::decimal;
+
 /// The end of the type strings of these events (`booking.carried_over`).
 pub const SUFFIX: &str = ".carried_over";
 
@@ -37,10 +39,10 @@ pub struct CarriedOver<S> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Past {
     /// The sequence of the last of them.
-    #[serde(with = "as_text")]
+    #[serde(with = "decimal")]
     pub through_sequence: i64,
     /// The position of the last of them.
-    #[serde(with = "as_text")]
+    #[serde(with = "decimal")]
     pub through_position: i64,
     /// When the first was recorded.
     pub created_at: DateTime<Utc>,
@@ -67,19 +69,6 @@ impl<S: Clone> CarriedOver<S> {
             Standing::Whole => self.state.clone_into(state),
             Standing::Base => {}
         }
-    }
-}
-
-/// 64-bit integers stand in a leaf as strings, which every reader of JSON reads alike.
-pub(crate) mod as_text {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub(crate) fn serialize<S: Serializer>(value: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

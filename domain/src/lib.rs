@@ -8,11 +8,13 @@
 
 pub mod aggregate;
 pub mod api_key;
+pub mod audit_export;
 pub mod audit_trail;
 pub mod availability;
 pub mod booking;
 pub mod carried;
 pub mod customer;
+pub mod decimal;
 pub mod diff;
 pub mod disclosed;
 pub mod envelope;

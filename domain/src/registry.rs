@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     Decider, DomainError, Event, PersonalVisitor,
     api_key::{ApiKey, ApiKeyCommand, ApiKeyEvent},
+    audit_export::{AuditExport, AuditExportCommand, AuditExportEvent, UNFINISHED_FOR},
     audit_trail::{AuditTrail, AuditTrailCommand, AuditTrailEvent},
     booking::{Booking, BookingCommand, BookingEvent},
     carried::{CarriedOver, Past, SUFFIX, Standing},
@@ -287,6 +288,8 @@ registry! {
     SupportSession: SupportSession, SupportSessionCommand, SupportSessionEvent;
     /// A hijack: somebody acts as somebody else for a while.
     Hijack: Hijack, HijackCommand, HijackEvent;
+    /// An export of the log.
+    AuditExport: AuditExport, AuditExportCommand, AuditExportEvent;
     /// The audit trail itself: what was pruned of the log.
     AuditTrail: AuditTrail, AuditTrailCommand, AuditTrailEvent;
 }
@@ -316,6 +319,7 @@ impl AnyState {
             | Self::SupportRequest(_)
             | Self::SupportSession(_)
             | Self::Hijack(_)
+            | Self::AuditExport(_)
             | Self::AuditTrail(_) => Vec::new(),
         }
     }
@@ -334,6 +338,7 @@ impl AnyState {
             },
             Self::SupportSession(session) => session.refused.is_some() || session.ended.is_some(),
             Self::Hijack(hijack) => hijack.refused.is_some() || hijack.ended.is_some(),
+            Self::AuditExport(export) => export.ended.is_some() || export.started_at + UNFINISHED_FOR <= now,
             Self::Tenant(_)
             | Self::Resource(_)
             | Self::Offering(_)

@@ -16,6 +16,7 @@ pub const ENDS_WITH_ITS_HISTORY: &[(&str, &str)] = &[
     ("support_sessions", "support_session"),
     ("hijacks", "hijack"),
     ("permission_grants", "permission_grant"),
+    ("audit_exports", "audit_export"),
 ];
 
 /// A pruning of the log.

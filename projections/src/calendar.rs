@@ -115,6 +115,7 @@ impl Projection for Calendar {
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_)
             | AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_)) => false,
         }
     }
@@ -165,6 +166,7 @@ async fn fold_into_rows(
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_)
             | AnyEvent::AuditTrail(_) => {}
         }
     }

@@ -141,6 +141,7 @@ impl Projection for Pace {
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_)
             | AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_)) => false,
         }
     }
@@ -190,6 +191,7 @@ async fn fold_into_rows(
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_)
             | AnyEvent::AuditTrail(_) => None,
         })
         .collect();

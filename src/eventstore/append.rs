@@ -486,6 +486,7 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::SupportRequest(_)
             | AnyState::SupportSession(_)
             | AnyState::Hijack(_)
+            | AnyState::AuditExport(_)
             | AnyState::AuditTrail(_) => {}
         }
     }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
+    audit_export::UNFINISHED_FOR,
     audit_trail::{AuditTrailCommand, AuditTrailContext},
     registry::AggregateType,
 };
@@ -30,44 +31,26 @@ pub enum Hindrance {
     ProjectionBehind,
     /// An event up to the cut could not be folded and waits for it.
     ParkedEvent,
+    /// An export that nobody ended begins below the cut.
+    UnfinishedExport,
     /// Something happened to what had seemed to be over.
     NotCarriedOver,
 }
 
 impl Hindrance {
     /// Every one.
-    pub const ALL: &'static [Self] = &[Self::ProjectionBehind, Self::ParkedEvent, Self::NotCarriedOver];
+    pub const ALL: &'static [Self] =
+        &[Self::ProjectionBehind, Self::ParkedEvent, Self::UnfinishedExport, Self::NotCarriedOver];
 
     /// The name it is told by.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProjectionBehind => "projection_behind",
             Self::ParkedEvent => "parked_event",
+            Self::UnfinishedExport => "unfinished_export",
             Self::NotCarriedOver => "not_carried_over",
         }
     }
-}
-
-/// The position of the last event recorded before a time; 0 when there is none that is left.
-///
-/// # Errors
-/// When PostgreSQL refuses.
-pub async fn last_before(
-    connection: &mut PgConnection,
-    schema: &Schema,
-    time: DateTime<Utc>,
-) -> Result<i64, StoreError> {
-    // Positions and times rise together, so the first one that is late enough ends the search; it is near the beginning.
-    let sql = schema.sql(
-        "SELECT coalesce(
-             (SELECT e.position - 1 FROM {s}.events e WHERE e.recorded_at >= $1 ORDER BY e.position LIMIT 1),
-             (SELECT h.position FROM {s}.log_head h), 0)",
-    );
-    sqlx::query_scalar(&sql)
-        .bind(time)
-        .fetch_one(connection)
-        .await
-        .map_err(StoreError::db("look for the last event before a time"))
 }
 
 /// The position up to which a log is pruned, whether what was is deleted yet or not; 0 when it never was.
@@ -96,13 +79,24 @@ pub async fn hindrance(
     let asks = [
         (
             Hindrance::ProjectionBehind,
-            "SELECT EXISTS (SELECT 1 FROM {s}.projection_checkpoints WHERE position < $1)",
+            "SELECT EXISTS (SELECT 1 FROM {s}.projection_checkpoints WHERE position < $1 AND $2 > 0)",
         ),
-        (Hindrance::ParkedEvent, "SELECT EXISTS (SELECT 1 FROM {s}.parked_events WHERE position <= $1)"),
+        (
+            Hindrance::ParkedEvent,
+            "SELECT EXISTS (SELECT 1 FROM {s}.parked_events WHERE position <= $1 AND $2 > 0)",
+        ),
+        (
+            Hindrance::UnfinishedExport,
+            "SELECT EXISTS (SELECT 1 FROM {s}.audit_exports
+                            WHERE after_position < $1 AND ended_at IS NULL
+                              AND started_at > clock_timestamp() - $2 * interval '1 second')",
+        ),
     ];
-    for (hindrance, sql) in asks {
+    // The platform's own log has neither projections nor exports.
+    for (hindrance, sql) in asks.into_iter().filter(|_| schema.tenant_id().is_some()) {
         let found: bool = sqlx::query_scalar(&schema.sql(sql))
             .bind(cut)
+            .bind(UNFINISHED_FOR.num_seconds() as f64)
             .fetch_one(&mut *connection)
             .await
             .map_err(StoreError::db(attempted))?;

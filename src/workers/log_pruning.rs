@@ -10,13 +10,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use daybook_domain::{
     DomainError, TenantId,
     audit_trail::{AuditTrail, AuditTrailCommand},
     envelope::Metadata,
 };
-use daybook_projections::Schema;
+use daybook_projections::{Schema, log};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,9 +28,11 @@ use crate::{
         prune::{self, Hindrance},
     },
     ledger::{Cause, Ledger, LedgerError},
+    retention::Retention,
     tenancy::{Access, Database, TenancyError, TenantTx},
 };
 
+const FIND: &str = "look for the last event before a cut";
 const ACTOR: &str = "log-pruning";
 /// Nodes that start often must come to it as well.
 const FIRST: Duration = Duration::from_secs(300);
@@ -138,26 +140,14 @@ pub async fn prune_tenant(ledger: &Ledger, tenant: TenantId) -> Result<Option<Pr
     }
 }
 
-/// Where the cut of a tenant's log is now, by its plan and the database's clock; `None` when there is no such tenant.
+/// Where the cut of a tenant's log is now, by its plan, those it left not long ago, and the database's clock; `None` when there is no such tenant.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn cut(database: &Database, tenant: TenantId) -> Result<Option<Cut>, TenancyError> {
-    let mut tx = TenantTx::begin(database.app(), &Schema::platform(), Access::Read).await?;
-    let row: Option<(i32, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT p.audit_history_days, clock_timestamp()
-         FROM tenants t JOIN plans p ON p.id = t.plan WHERE t.id = $1",
-    )
-    .bind(tenant.0)
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(TenancyError::db("look up what a tenant's plan keeps"))?;
-    tx.release();
-    Ok(row.map(|(days, now)| {
-        let history_days = u32::try_from(days).unwrap_or(0);
-        let at = now.checked_sub_signed(TimeDelta::days(history_days.into()));
-        Cut { at: at.unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH), history_days }
-    }))
+    let Some(retention) = Retention::of(database, tenant).await? else { return Ok(None) };
+    let now = retention.now();
+    Ok(Some(Cut { at: retention.cut(now), history_days: retention.days(now) }))
 }
 
 /// What a run would do now.
@@ -167,7 +157,8 @@ pub async fn cut(database: &Database, tenant: TenantId) -> Result<Option<Cut>, T
 pub async fn plan(store: &EventStore, schema: &Schema, cut: Cut) -> Result<PruneReport, PruneError> {
     let mut tx = TenantTx::begin(store.database().app(), schema, Access::Read).await?;
     let before = prune::pruned_through(&mut tx, schema).await?;
-    let through_position = prune::last_before(&mut tx, schema, cut.at).await?.max(before);
+    let through_position =
+        log::last_before(&mut tx, cut.at).await.map_err(TenancyError::db(FIND))?.max(before);
     let refused = if through_position > before {
         prune::hindrance(&mut tx, schema, through_position).await?.map(Hindrance::as_str)
     } else {
