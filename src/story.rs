@@ -190,6 +190,7 @@ impl Story {
             | AnyEvent::Lead(_)
             | AnyEvent::PermissionGrant(_)
             | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_)
             | AnyEvent::AuditTrail(_) => None,
         };
         told.extend(own.or_else(|| self.caused(event)));

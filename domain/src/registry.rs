@@ -16,6 +16,7 @@ use crate::{
     customer::{Customer, CustomerCommand, CustomerEvent},
     hijack::{Hijack, HijackCommand, HijackEvent},
     lead::{Lead, LeadCommand, LeadEvent},
+    legal_hold::{LegalHold, LegalHoldCommand, LegalHoldEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
     permission_grant::{GrantState, PermissionGrant, PermissionGrantCommand, PermissionGrantEvent},
     resource::{Resource, ResourceCommand, ResourceEvent},
@@ -290,6 +291,8 @@ registry! {
     Hijack: Hijack, HijackCommand, HijackEvent;
     /// An export of the log.
     AuditExport: AuditExport, AuditExportCommand, AuditExportEvent;
+    /// A legal hold: what it covers is neither pruned nor erased.
+    LegalHold: LegalHold, LegalHoldCommand, LegalHoldEvent;
     /// The audit trail itself: what was pruned of the log.
     AuditTrail: AuditTrail, AuditTrailCommand, AuditTrailEvent;
 }
@@ -320,6 +323,7 @@ impl AnyState {
             | Self::SupportSession(_)
             | Self::Hijack(_)
             | Self::AuditExport(_)
+            | Self::LegalHold(_)
             | Self::AuditTrail(_) => Vec::new(),
         }
     }
@@ -338,6 +342,7 @@ impl AnyState {
             },
             Self::SupportSession(session) => session.refused.is_some() || session.ended.is_some(),
             Self::Hijack(hijack) => hijack.refused.is_some() || hijack.ended.is_some(),
+            Self::LegalHold(hold) => hold.release.is_some(),
             Self::AuditExport(export) => export.ended.is_some() || export.started_at + UNFINISHED_FOR <= now,
             Self::Tenant(_)
             | Self::Resource(_)

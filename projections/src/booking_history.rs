@@ -13,10 +13,11 @@ use chrono::{DateTime, Utc};
 use daybook_domain::{
     Decider, Disclosed,
     audit_trail::{AuditTrailEvent, Pruning},
-    booking::{Booking, BookingEvent, is_personal},
+    booking::{Booking, BookingEvent, PERSONAL, is_personal},
+    customer::CustomerEvent,
     diff::{self, diff},
     envelope::RecordedEvent,
-    personal::{plain, revealing},
+    personal::{ERASED_MARKER, plain, revealing},
     registry::AnyEvent,
 };
 use serde::{Deserialize, Serialize};
@@ -139,7 +140,7 @@ impl Projection for BookingHistory {
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
-        booking_event(event).is_some() || pruned(event).is_some()
+        booking_event(event).is_some() || erased(event).is_some() || pruned(event).is_some()
     }
 
     async fn apply(
@@ -148,24 +149,102 @@ impl Projection for BookingHistory {
         run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
-        fold_into_rows(connection, run, events).await?;
-        match events.iter().filter_map(|event| pruned(&event.event)).next_back() {
-            Some(pruning) => forget(connection, pruning.through_position).await,
-            None => Ok(()),
+        let bookings: Vec<(&RecordedEvent, &BookingEvent)> =
+            events.iter().filter_map(|event| Some((event, booking_event(&event.event)?))).collect();
+        if !bookings.is_empty() {
+            fold(connection, run, bookings).await?;
         }
+        // Rows that are made anew beside the live ones may have been folded before the erasure.
+        for customer in events.iter().filter_map(|event| erased(&event.event)) {
+            let of_them = bookings_of(connection, customer).await?;
+            forget(connection, &of_them).await?;
+        }
+        match events.iter().filter_map(|event| pruned(&event.event)).next_back() {
+            Some(pruning) => forget_pruned(connection, pruning.through_position).await?,
+            None => {}
+        }
+        Ok(())
     }
 }
 
-async fn fold_into_rows(
+/// Whom an event erases.
+fn erased(event: &AnyEvent) -> Option<Uuid> {
+    match event {
+        AnyEvent::Customer(CustomerEvent::Erased { customer_id, .. }) => Some(customer_id.0),
+        AnyEvent::Customer(
+            CustomerEvent::Registered { .. }
+            | CustomerEvent::Updated { .. }
+            | CustomerEvent::Archived { .. }
+            | CustomerEvent::ErasureRequested { .. }
+            | CustomerEvent::CarriedOver(_),
+        )
+        | AnyEvent::Booking(_)
+        | AnyEvent::Tenant(_)
+        | AnyEvent::Resource(_)
+        | AnyEvent::Offering(_)
+        | AnyEvent::Schedule(_)
+        | AnyEvent::User(_)
+        | AnyEvent::Role(_)
+        | AnyEvent::ApiKey(_)
+        | AnyEvent::Settings(_)
+        | AnyEvent::Lead(_)
+        | AnyEvent::PermissionGrant(_)
+        | AnyEvent::SupportRequest(_)
+        | AnyEvent::SupportSession(_)
+        | AnyEvent::Hijack(_)
+        | AnyEvent::AuditExport(_)
+        | AnyEvent::LegalHold(_)
+        | AnyEvent::AuditTrail(_) => None,
+    }
+}
+
+/// The bookings of a customer, by the rows that first say whose they are. There is no index for it: people are seldom
+/// erased.
+async fn bookings_of(connection: &mut PgConnection, customer: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT booking_id FROM booking_history
+         WHERE changes @> jsonb_build_array(jsonb_build_object('path', '/customer_id', 'new', $1::text))",
+        customer.to_string()
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Puts the marker of erased values in the place of the personal ones in the history of bookings: what a replay finds
+/// once they are erased.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn forget(connection: &mut PgConnection, bookings: &[Uuid]) -> Result<(), sqlx::Error> {
+    let paths: Vec<String> = PERSONAL.iter().map(|path| (*path).to_owned()).collect();
+    sqlx::query!(
+        r#"UPDATE booking_history h
+           SET changes = (
+               SELECT jsonb_agg(
+                          CASE WHEN change ->> 'path' = ANY($2)
+                               THEN change || jsonb_build_object(
+                                   'old', CASE WHEN change ->> 'old' IS NULL THEN NULL ELSE $3::text END,
+                                   'new', CASE WHEN change ->> 'new' IS NULL THEN NULL ELSE $3::text END)
+                               ELSE change END
+                          ORDER BY place)
+               FROM jsonb_array_elements(h.changes) WITH ORDINALITY AS each (change, place))
+           WHERE h.booking_id = ANY($1)
+             AND EXISTS (SELECT FROM jsonb_array_elements(h.changes) AS each (change) WHERE change ->> 'path' = ANY($2))"#,
+        bookings,
+        &paths,
+        ERASED_MARKER
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Folds events of bookings into rows.
+async fn fold(
     connection: &mut PgConnection,
     run: &Run,
-    events: &[RecordedEvent],
+    bookings: Vec<(&RecordedEvent, &BookingEvent)>,
 ) -> Result<(), ProjectionError> {
-    let bookings: Vec<(&RecordedEvent, &BookingEvent)> =
-        events.iter().filter_map(|event| Some((event, booking_event(&event.event)?))).collect();
-    if bookings.is_empty() {
-        return Ok(());
-    }
     let mut folded: HashMap<Uuid, Folded> = HashMap::new();
     let mut rows = Vec::with_capacity(bookings.len());
     let mut changes = Vec::with_capacity(bookings.len());
@@ -216,12 +295,13 @@ fn pruned(event: &AnyEvent) -> Option<&Pruning> {
         | AnyEvent::SupportRequest(_)
         | AnyEvent::SupportSession(_)
         | AnyEvent::Hijack(_)
-        | AnyEvent::AuditExport(_) => None,
+        | AnyEvent::AuditExport(_)
+        | AnyEvent::LegalHold(_) => None,
     }
 }
 
 /// The history of what was pruned goes with it.
-async fn forget(connection: &mut PgConnection, through_position: i64) -> Result<(), ProjectionError> {
+async fn forget_pruned(connection: &mut PgConnection, through_position: i64) -> Result<(), ProjectionError> {
     sqlx::query!("DELETE FROM booking_history WHERE position <= $1", through_position)
         .execute(connection)
         .await?;
@@ -246,6 +326,7 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::SupportSession(_)
         | AnyEvent::Hijack(_)
         | AnyEvent::AuditExport(_)
+        | AnyEvent::LegalHold(_)
         | AnyEvent::AuditTrail(_) => None,
     }
 }

@@ -116,6 +116,7 @@ impl Projection for Calendar {
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
             | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_)
             | AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_)) => false,
         }
     }
@@ -167,6 +168,7 @@ async fn fold_into_rows(
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
             | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_)
             | AnyEvent::AuditTrail(_) => {}
         }
     }

@@ -5,17 +5,18 @@
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     api_key::ApiKey, audit_export::AuditExport, audit_trail::AuditTrail, booking::Booking,
-    customer::Customer, hijack::Hijack, lead::Lead, offering::Offering, permission_grant::PermissionGrant,
-    registry::AnyState, resource::Resource, role::Role, schedule::Schedule, settings::Settings,
-    support_request::SupportRequest, support_session::SupportSession, tenant::Tenant, user::User,
+    customer::Customer, hijack::Hijack, lead::Lead, legal_hold::LegalHold, offering::Offering,
+    permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
+    schedule::Schedule, settings::Settings, support_request::SupportRequest, support_session::SupportSession,
+    tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     Combined, Schema, api_keys, audit_exports, audit_prunings, bookings, customers, domains, hijacks, leads,
-    offerings, permission_grants, resources, roles, schedules, settings, support_requests, support_sessions,
-    tenants, users,
+    legal_holds, offerings, permission_grants, resources, roles, schedules, settings, support_requests,
+    support_sessions, tenants, users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -36,6 +37,7 @@ pub const TENANT_TABLES: &[&str] = &[
     "support_sessions",
     "hijacks",
     "audit_exports",
+    "legal_holds",
     "audit_prunings",
 ];
 /// The inline read models of the platform's schema.
@@ -140,6 +142,7 @@ struct ByType<'a> {
     support_sessions: Vec<Row<'a, SupportSession>>,
     hijacks: Vec<Row<'a, Hijack>>,
     audit_exports: Vec<Row<'a, AuditExport>>,
+    legal_holds: Vec<Row<'a, LegalHold>>,
     audit_trails: Vec<Row<'a, AuditTrail>>,
 }
 
@@ -174,6 +177,7 @@ impl<'a> ByType<'a> {
             AnyState::SupportSession(state) => self.support_sessions.push(row!(state)),
             AnyState::Hijack(state) => self.hijacks.push(row!(state)),
             AnyState::AuditExport(state) => self.audit_exports.push(row!(state)),
+            AnyState::LegalHold(state) => self.legal_holds.push(row!(state)),
             AnyState::AuditTrail(state) => self.audit_trails.push(row!(state)),
         }
     }
@@ -234,6 +238,9 @@ async fn write<'a>(
     }
     if !rows.audit_exports.is_empty() {
         audit_exports::write(connection, schema, &rows.audit_exports).await?;
+    }
+    if !rows.legal_holds.is_empty() {
+        legal_holds::write(connection, schema, &rows.legal_holds).await?;
     }
     if !rows.audit_trails.is_empty() {
         audit_prunings::write(connection, schema, &rows.audit_trails).await?;

@@ -142,6 +142,7 @@ impl Projection for Pace {
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
             | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_)
             | AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_)) => false,
         }
     }
@@ -192,6 +193,7 @@ async fn fold_into_rows(
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
             | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_)
             | AnyEvent::AuditTrail(_) => None,
         })
         .collect();

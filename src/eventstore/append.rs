@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     IdempotencyKey, StoreError, Unit,
     cache::{Entry, LaneCache},
+    erasure::ERASED,
     idempotency::StoredResponse,
     load::FOLD_VERSION,
 };
@@ -126,22 +127,26 @@ pub(super) async fn catch_up(
         *cache = LaneCache::new();
         return Ok(());
     }
-    let sql = tx
-        .schema()
-        .sql("SELECT DISTINCT aggregate_type, aggregate_id FROM {s}.events WHERE position BETWEEN $1 AND $2");
-    let foreign: Vec<(String, Uuid)> = sqlx::query_as(&sql)
+    let sql = tx.schema().sql(
+        "SELECT aggregate_type, aggregate_id, bool_or(event_type = $3) FROM {s}.events
+             WHERE position BETWEEN $1 AND $2 GROUP BY aggregate_type, aggregate_id",
+    );
+    let foreign: Vec<(String, Uuid, bool)> = sqlx::query_as(&sql)
         .bind(known + 1)
         .bind(head)
+        .bind(ERASED)
         .fetch_all(&mut **tx)
         .await
         .map_err(StoreError::db("read what other processes wrote"))?;
-    if foreign.iter().any(|(aggregate_type, _)| aggregate_type == AuditTrail::TYPE) {
-        // Another process pruned the log: what it wrote before that may not all be there any more.
+    let pruned = |(aggregate_type, ..): &(String, Uuid, bool)| aggregate_type == AuditTrail::TYPE;
+    if foreign.iter().any(|(.., erased)| *erased) || foreign.iter().any(pruned) {
+        // Whoever was erased may be in it in other places than their own; and of a log that was pruned not all that
+        // other processes wrote may be there any more.
         *cache = LaneCache::new();
         return Ok(());
     }
     let mut bookings = Vec::new();
-    for (aggregate_type, id) in foreign {
+    for (aggregate_type, id, _) in foreign {
         cache.states.pop(&id);
         match AggregateType::parse(&aggregate_type) {
             Some(AggregateType::Booking) => bookings.push(id),
@@ -487,6 +492,7 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::SupportSession(_)
             | AnyState::Hijack(_)
             | AnyState::AuditExport(_)
+            | AnyState::LegalHold(_)
             | AnyState::AuditTrail(_) => {}
         }
     }

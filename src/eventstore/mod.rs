@@ -11,6 +11,7 @@ pub mod cache;
 mod carry;
 pub mod cqrs;
 mod decide;
+mod erasure;
 mod grants;
 pub mod idempotency;
 pub mod known;

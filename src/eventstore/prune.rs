@@ -31,6 +31,8 @@ pub enum Hindrance {
     ProjectionBehind,
     /// An event up to the cut could not be folded and waits for it.
     ParkedEvent,
+    /// A legal hold stands that keeps a part of it.
+    LegalHold,
     /// An export that nobody ended begins below the cut.
     UnfinishedExport,
     /// Something happened to what had seemed to be over.
@@ -39,14 +41,20 @@ pub enum Hindrance {
 
 impl Hindrance {
     /// Every one.
-    pub const ALL: &'static [Self] =
-        &[Self::ProjectionBehind, Self::ParkedEvent, Self::UnfinishedExport, Self::NotCarriedOver];
+    pub const ALL: &'static [Self] = &[
+        Self::ProjectionBehind,
+        Self::ParkedEvent,
+        Self::LegalHold,
+        Self::UnfinishedExport,
+        Self::NotCarriedOver,
+    ];
 
     /// The name it is told by.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProjectionBehind => "projection_behind",
             Self::ParkedEvent => "parked_event",
+            Self::LegalHold => "legal_hold",
             Self::UnfinishedExport => "unfinished_export",
             Self::NotCarriedOver => "not_carried_over",
         }
@@ -77,6 +85,10 @@ pub async fn hindrance(
 ) -> Result<Option<Hindrance>, StoreError> {
     let attempted = "look for what stands in the way of pruning";
     let asks = [
+        (
+            Hindrance::LegalHold,
+            "SELECT EXISTS (SELECT 1 FROM {s}.legal_holds WHERE released_at IS NULL AND from_position <= $1 AND $2 > 0)",
+        ),
         (
             Hindrance::ProjectionBehind,
             "SELECT EXISTS (SELECT 1 FROM {s}.projection_checkpoints WHERE position < $1 AND $2 > 0)",

@@ -25,6 +25,7 @@ use crate::{
     eventstore::{
         Command, EventStore, StoreError, StreamRef, Unit,
         leaf::leaf_hash,
+        load::Reader,
         prune::{self, Hindrance},
     },
     ledger::{Cause, Ledger, LedgerError},
@@ -190,13 +191,7 @@ pub async fn prune(ledger: &Ledger, schema: &Schema, cut: Cut) -> Result<PruneRe
         return Ok(report);
     }
     for _ in 0..TRIES {
-        report.carried += match carry_over(store, schema, through).await {
-            Err(PruneError::Store(StoreError::Sealing(_))) => {
-                report.refused = Some(Cause::SealedValueInvalid.as_str());
-                return Ok(report);
-            }
-            carried => carried?,
-        };
+        report.carried += carry_over(store, schema, through).await?;
         report.refused = sign(ledger, schema).await?;
         if report.refused.is_some() {
             return Ok(report);
@@ -254,6 +249,13 @@ async fn as_signed(
                 Some(row) if row.position == position => return Ok(Some(Cause::LeafEdited.as_str())),
                 Some(_) | None => return Ok(Some(Cause::MissingEvent.as_str())),
             }
+        }
+        // Reading them opens every personal value, and compares it with its leaf.
+        let mut reader = Reader::disclosing(schema, ledger.store().keys());
+        match reader.after(&mut tx, from, to - from).await {
+            Ok(_) => {}
+            Err(StoreError::Sealing(_)) => return Ok(Some(Cause::SealedValueInvalid.as_str())),
+            Err(error) => return Err(error.into()),
         }
         if let Some(cause) = prune::fault(&mut tx, schema, &rows).await? {
             return Ok(Some(cause.as_str()));

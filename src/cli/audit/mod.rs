@@ -1,7 +1,9 @@
 //! `daybook audit …`.
 
 mod checkpoint;
+mod erase;
 mod export;
+mod hold;
 mod keys;
 mod prune;
 mod story;
@@ -35,6 +37,13 @@ pub enum AuditCommand {
     /// Print the last signed checkpoint of a log.
     #[command(after_help = "Example: daybook audit checkpoint --tenant camp-river --now")]
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Place, list and release legal holds.
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Forget who a customer was, for good; under a legal hold, once that is released.
+    #[command(after_help = "Example: daybook audit erase --tenant camp-river --customer \
+                      01a1fdc1-c481-719a-9803-a3bb46f22c94 --reason 'She asked for it'")]
+    Erase(erase::EraseArgs),
 }
 
 pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<()> {
@@ -44,6 +53,8 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<()
         AuditCommand::Story(args) => story::run(&runtime, &args).await,
         AuditCommand::Keys(args) => keys::run(&runtime, &args).await,
         AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await,
+        AuditCommand::Hold(command) => hold::run(&runtime, command).await,
+        AuditCommand::Erase(args) => erase::run(&runtime, &args).await,
         AuditCommand::Prune(args) => prune::run(&runtime, &args).await,
     };
     runtime.close().await?;

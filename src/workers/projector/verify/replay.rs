@@ -66,7 +66,7 @@ impl Folded {
             position: 0,
             created_at: event.recorded_at,
             updated_at: event.recorded_at,
-            known: event.sequence == 1,
+            known: event.sequence == 1 && event.event.carried_past().is_none(),
             carried: 0,
             forged: 0,
         };
