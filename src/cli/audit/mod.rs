@@ -5,6 +5,7 @@ mod erase;
 mod export;
 mod hold;
 mod keys;
+mod prune;
 mod story;
 
 use clap::Subcommand;
@@ -24,6 +25,12 @@ pub enum AuditCommand {
     #[command(after_help = "Example: daybook audit story --support-request \
                       01a1fdc1-c481-719a-9803-a3bb46f22c94 --tenant camp-river")]
     Story(story::StoryArgs),
+    /// Let go of the events that the tenant's plan no longer keeps; what goes on is carried over first.
+    #[command(
+        after_help = "Example: daybook audit prune --tenant camp-river --dry-run; exit code 1 when something \
+                      stands in the way"
+    )]
+    Prune(prune::PruneArgs),
     /// Print the keys that a log's checkpoints are checked with, those of now and those before.
     #[command(after_help = "Example: daybook audit keys --tenant camp-river")]
     Keys(keys::KeysArgs),
@@ -48,6 +55,7 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<()
         AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await,
         AuditCommand::Hold(command) => hold::run(&runtime, command).await,
         AuditCommand::Erase(args) => erase::run(&runtime, &args).await,
+        AuditCommand::Prune(args) => prune::run(&runtime, &args).await,
     };
     runtime.close().await?;
     result
