@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     eventstore::StoreError,
+    ledger::LedgerError,
     tenancy::{TenancyError, is_passing},
 };
 
@@ -80,6 +81,8 @@ codes! {
     IdempotencyInFlight = CONFLICT, "idempotency_in_flight", "A request with this key is in flight";
     /// The hold ran out and its place is gone.
     HoldExpired = GONE, "hold_expired", "The hold has expired";
+    /// The plan does not keep history that far back.
+    RetentionExpired = GONE, "retention_expired", "Past what the plan keeps";
     /// The version given is stale.
     VersionConflict = PRECONDITION_FAILED, "version_conflict", "The version is not the current one";
     /// More bytes than allowed.
@@ -418,6 +421,25 @@ impl From<TenancyError> for Problem {
             TenancyError::ForeignMigration { .. } => Self::internal(error),
             TenancyError::Store(error) => Self::from(error),
             TenancyError::UnknownTenant(_) => Self::not_found(),
+        }
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::NotYet => Self::unavailable("This is not under a signed checkpoint yet.")
+                .with_header(header::RETRY_AFTER, HeaderValue::from_static("10")),
+            LedgerError::NotThere => Self::not_found(),
+            LedgerError::Gone => {
+                Self::new(Code::RetentionExpired, "Events were pruned here; their hashes are in the tree.")
+            }
+            LedgerError::Contended => Self::unavailable("Others sign this log at the same time."),
+            LedgerError::Tenancy(error) => Self::from(error),
+            LedgerError::Database { ref source, .. } => of_database(is_passing(source), error),
+            LedgerError::Refused { .. } | LedgerError::Copy(_) | LedgerError::Sign(_) => {
+                Self::internal(error)
+            }
         }
     }
 }

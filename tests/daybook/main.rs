@@ -9,6 +9,7 @@
 
 mod accounts;
 mod api_calls;
+mod audit_export;
 mod audit_stream;
 mod bad_input;
 mod batching;
@@ -33,6 +34,10 @@ mod isolation;
 mod keys_and_roles;
 mod keys_rotation;
 mod leads;
+mod ledger;
+mod ledger_crashes;
+mod ledger_heads;
+mod ledger_http;
 mod limits;
 mod links;
 mod listing;
@@ -56,6 +61,7 @@ mod projections;
 mod public;
 mod races;
 mod redacted_writes;
+mod retention;
 mod revocation;
 #[cfg(feature = "route53")]
 mod route53;
