@@ -279,7 +279,7 @@ impl World {
 const LEAVES: &str = "/api/v1/audit/tile/{path}";
 
 /// The routes that show personal data to those who may read it.
-pub const PERSONAL: [&str; 26] = [
+pub const PERSONAL: [&str; 27] = [
     "/api/v1/audit/events",
     "/api/v1/audit/export",
     "/api/v1/audit/stream",
