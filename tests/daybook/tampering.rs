@@ -54,8 +54,9 @@ impl Scene {
         let pitch = scene.site.resource(1).await;
         scene.site.offering(&[pitch]).await;
         scene.sign().await;
-        let many =
-            (0..280).map(|n| scene.register(&format!("Guest {n}"), &format!("guest-{n}@canary.example")));
+        let many = (0..280).map(async |n| {
+            scene.register(&format!("Guest {n}"), &format!("guest-{n}@canary.example")).await
+        });
         join_all(many).await;
         scene.sign().await;
         scene.customer = scene.register("Ada Canary", "ada@canary.example").await;
