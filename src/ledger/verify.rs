@@ -11,6 +11,7 @@ mod event;
 mod events;
 mod findings;
 mod frontier;
+mod gone;
 mod heads;
 mod known;
 mod models;
@@ -37,6 +38,7 @@ use uuid::Uuid;
 pub use self::{findings::Finding, heads::Said};
 use self::{
     findings::Findings,
+    gone::Facts,
     known::{Checkpoints, Known},
     rows::Snapshot,
     tiles::{Claim, Tree},
@@ -45,7 +47,7 @@ use super::{
     Cause, Checkpoint, HeadCopy, Ledger, LedgerError,
     head_log::LOG_ID,
     rows::Table,
-    tree::{Hash, TILE_WIDTH, TileId},
+    tree::{self, Hash, TILE_WIDTH, TileId},
     unsigned,
 };
 use crate::{
@@ -83,6 +85,8 @@ pub struct Report {
     pub origin: Option<String>,
     /// Where it ends.
     pub position: u64,
+    /// Up to there it was pruned.
+    pub pruned_through: u64,
     /// So many events were looked at.
     pub events: u64,
     /// So many leaves are in the tree.
@@ -373,20 +377,26 @@ impl Checking<'_> {
         let (climbed, looked, streams) = tokio::join!(
             tiles::check(&mut climbing, &tree, claims),
             events::check(&snapshot, &pass, self.verification.readers),
-            rows::broken_streams(&mut streaming, 0),
+            rows::broken_streams(&mut streaming),
         );
         climbed.map_err(LedgerError::db("read the tree"))?;
         let looked = looked.map_err(LedgerError::db("read the events"))?;
         report.events = looked.count;
-        self.streams(streams.map_err(LedgerError::db("read the streams"))?);
-        self.missing(&looked, heads.position);
+        let facts = &looked.facts;
+        self.streams(streams.map_err(LedgerError::db("read the streams"))?, facts);
+        let missing = self.missing(&looked, heads.position);
+        facts.held(&missing, findings);
+        report.pruned_through = unsigned(facts.pruned_through());
+        self.pruned(&mut streaming, facts)
+            .await
+            .map_err(LedgerError::db("read the tree of what was pruned"))?;
         if looked.last_time().is_some_and(|last| last > heads.recorded_at) {
             findings.at(Cause::UnexpectedEvent, heads.last, "recorded after the log's head was");
         }
         self.receipts(snapshot.connection(), heads.size)
             .await
             .map_err(LedgerError::db("look for receipts"))?;
-        values::check_keys(&mut climbing, &pass.keys, log_id, &looked.facts, findings)
+        values::check_keys(&mut climbing, &pass.keys, log_id, facts, findings)
             .await
             .map_err(LedgerError::db("read the keys of subjects"))?;
         drop((climbing, streaming));
@@ -401,7 +411,7 @@ impl Checking<'_> {
     }
 
     async fn known(&self) -> Result<Known, LedgerError> {
-        let mut tx = self.ledger().begin(&Schema::platform(), Access::Read).await?;
+        let mut tx = self.ledger().begin(&Schema::platform(), Access::ReadConsistent).await?;
         let known = self.ledger().known(&mut tx, self.wanted.schema.log_id().0, &self.findings).await?;
         tx.release();
         Ok(known)
@@ -415,6 +425,10 @@ impl Checking<'_> {
         ending: &str,
     ) -> Result<(), LedgerError> {
         let findings = &*self.findings;
+        if !known.remembered && checkpoints.count > 0 {
+            // The first one may have been signed since the signer was asked.
+            *known = self.known().await?;
+        }
         known::missing_memory(known, checkpoints, self.said.of(ending).next().is_some(), findings);
         if !self.wanted.keys.is_empty() {
             let given = known
@@ -471,26 +485,34 @@ impl Checking<'_> {
         claims
     }
 
-    fn streams(&self, broken: Vec<rows::BrokenStream>) {
+    fn streams(&self, broken: Vec<rows::BrokenStream>, facts: &Facts) {
         for (position, aggregate_type, id, sequence, before) in broken {
             let detail = match before {
                 Some(before) => format!("{aggregate_type} {id}: sequence {sequence} follows on {before}"),
+                // What was before was pruned; that nothing more is gone the positions tell.
+                None if facts.pruned_through() > 0 => continue,
                 None => format!("{aggregate_type} {id}: begins with sequence {sequence}"),
             };
             self.findings.at(Cause::SequenceGap, position, detail);
         }
     }
 
-    /// Positions without an event.
-    fn missing(&self, looked: &events::Outcome, head: i64) {
-        for (first, last) in looked.missing.iter().copied() {
+    /// Positions without an event that no pruning accounts for. Answers which.
+    fn missing(&self, looked: &events::Outcome, head: i64) -> Vec<(i64, i64)> {
+        let pruned = looked.facts.pruned_through();
+        let mut missing = Vec::new();
+        for (first, last) in looked.missing.iter().map(|(first, last)| ((*first).max(pruned + 1), *last)) {
+            if first > last {
+                continue;
+            }
+            missing.push((first, last));
             let how_many = last - first + 1;
             if last == head {
                 let detail = format!("the last {how_many} of {head} positions have no event");
                 self.findings.at(Cause::TailMissing, first, detail);
-            } else if first == 1 {
+            } else if first == pruned + 1 {
                 let detail = format!(
-                    "the first {how_many} positions have no event, and none says that they were pruned"
+                    "{how_many} positions up to {last} have no event, and none says that they were pruned"
                 );
                 self.findings.at(Cause::PrunedWithoutEvent, first, detail);
             } else {
@@ -498,6 +520,21 @@ impl Checking<'_> {
                 self.findings.at(Cause::MissingEvent, first, detail);
             }
         }
+        missing
+    }
+
+    /// What prunings wrote down of what they let go.
+    async fn pruned(&self, connection: &mut PgConnection, facts: &Facts) -> Result<(), sqlx::Error> {
+        for claim in facts.claims() {
+            let needed = tree::needed_for_root(claim.size);
+            let tiles = super::rows::tiles(&mut *connection, Table::Log, &needed).await?;
+            if tiles.root(claim.size) != Ok(claim.root) {
+                let detail =
+                    format!("{} says another root for {} leaves than the tree has", claim.by, claim.size);
+                self.findings.add(claim.cause, detail);
+            }
+        }
+        Ok(())
     }
 
     async fn receipts(&self, connection: &mut PgConnection, size: i64) -> Result<(), sqlx::Error> {

@@ -4,6 +4,7 @@
 pub mod api_call_retention;
 pub mod credential_pruning;
 pub mod domain_recheck;
+pub mod erasure;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
@@ -51,6 +52,8 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How often holds that ran out are looked for.
     pub hold_sweep: Duration,
+    /// How often erasures are looked for that can be done: a legal hold was released, a node died.
+    pub erasure_sweep: Duration,
     /// How often idempotency keys and counters of rate limits that ran out are deleted.
     pub pruning: Duration,
     /// How often the record of each verified domain is looked for.
@@ -87,6 +90,7 @@ impl Default for WorkerSettings {
             projection_batch: 500,
             lease: Duration::from_secs(5),
             hold_sweep: Duration::from_secs(10),
+            erasure_sweep: Duration::from_secs(60),
             pruning: Duration::from_secs(3_600),
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),
@@ -120,6 +124,7 @@ impl Workers {
         let mut tasks = JoinSet::new();
         tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(erasure::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(domain_recheck::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(credential_pruning::run(

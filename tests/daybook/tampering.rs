@@ -2,6 +2,7 @@
 //! done to a log that has checkpoints, is named in the log of heads, and has a copy of that.
 
 mod checkpoints;
+mod gone;
 mod heads;
 mod leaves;
 mod models;
@@ -54,9 +55,8 @@ impl Scene {
         let pitch = scene.site.resource(1).await;
         scene.site.offering(&[pitch]).await;
         scene.sign().await;
-        let many = (0..280).map(async |n| {
-            scene.register(&format!("Guest {n}"), &format!("guest-{n}@canary.example")).await
-        });
+        let many = (0..280)
+            .map(async |n| scene.register(&format!("Guest {n}"), &format!("guest-{n}@canary.example")).await);
         join_all(many).await;
         scene.sign().await;
         scene.customer = scene.register("Ada Canary", "ada@canary.example").await;
@@ -204,8 +204,8 @@ impl Scene {
             "{do}",
             &format!(
                 "IF it.nspname LIKE '{schemas}' THEN
-                     EXECUTE format('TRUNCATE %I.%I', it.nspname, it.relname);
-                     EXECUTE format('INSERT INTO %I.%I SELECT * FROM kept.%I', it.nspname, it.relname, 'x' || md5(it.oid::text));
+                     EXECUTE format('DELETE FROM %I.%I', it.nspname, it.relname);
+                     EXECUTE format('INSERT INTO %1$I.%2$I (%4$s) SELECT %4$s FROM kept.%3$I', it.nspname, it.relname, 'x' || md5(it.oid::text), it.columns);
                  END IF"
             ),
         );
@@ -214,7 +214,10 @@ impl Scene {
 }
 
 const EACH_TABLE: &str = "DO $$ DECLARE it record; BEGIN
-    FOR it IN SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    FOR it IN SELECT c.oid, n.nspname, c.relname,
+                     (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+                      WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '') AS columns
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
               WHERE c.relkind = 'r' AND (n.nspname = 'daybook_platform' OR n.nspname ~ '^t_[0-9a-f]{32}$')
     LOOP {do}; END LOOP;
 END $$";

@@ -1,7 +1,9 @@
 //! `daybook audit …`.
 
 mod checkpoint;
+mod erase;
 mod export;
+mod hold;
 mod keys;
 mod story;
 mod verify;
@@ -36,6 +38,13 @@ pub enum AuditCommand {
     /// Print the last signed checkpoint of a log.
     #[command(after_help = "Example: daybook audit checkpoint --tenant camp-river --now")]
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Place, list and release legal holds.
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Forget who a customer was, for good; under a legal hold, once that is released.
+    #[command(after_help = "Example: daybook audit erase --tenant camp-river --customer \
+                      01a1fdc1-c481-719a-9803-a3bb46f22c94 --reason 'She asked for it'")]
+    Erase(erase::EraseArgs),
 }
 
 pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<ExitCode> {
@@ -47,6 +56,8 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<Ex
         AuditCommand::Keys(args) => keys::run(&runtime, &args).await,
         AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await,
         AuditCommand::Verify(args) => verify::run(&runtime, &args).await.map(|found| code = found),
+        AuditCommand::Hold(command) => hold::run(&runtime, command).await,
+        AuditCommand::Erase(args) => erase::run(&runtime, &args).await,
     };
     runtime.close().await?;
     result.map(|()| code)

@@ -3,9 +3,11 @@
 pub mod api_calls;
 pub mod checkpoint;
 pub mod consistency;
+pub mod erasures;
 pub mod events;
 pub mod export;
 pub mod head;
+pub mod holds;
 pub mod inclusion;
 pub mod item;
 pub mod keys;
@@ -51,6 +53,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(tile::tile))
         .routes(routes!(keys::keys))
         .routes(routes!(head::head))
+        .routes(routes!(erasures::list))
+        .merge(holds::routes())
 }
 
 /// The content type of a note.

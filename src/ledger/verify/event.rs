@@ -134,17 +134,3 @@ fn columns(row: &PgRow, leaf: &Leaf) -> Result<Vec<&'static str>, sqlx::Error> {
     check("on_behalf_of", row.try_get::<Option<&str>, _>(10)? == leaf.metadata.on_behalf_of.as_deref());
     Ok(other)
 }
-
-/// What one event says about what may be gone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    /// When each event of a name was recorded that says that keys were destroyed: whose, the position, the time.
-    pub destroyed: Vec<(Uuid, i64, DateTime<Utc>)>,
-}
-
-impl Facts {
-    /// Adds what other events said.
-    pub(super) fn extend(&mut self, other: Self) {
-        self.destroyed.extend(other.destroyed);
-    }
-}

@@ -13,8 +13,9 @@ use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    event::{self, Facts, Mismatch, Seen},
+    event::{self, Mismatch, Seen},
     findings::Findings,
+    gone::Facts,
     rows::{self, Snapshot},
     values::{self, KeyCache},
 };
@@ -175,6 +176,7 @@ fn look(
             }
         }
         if let Some(seen) = looked.seen {
+            outcome.facts.note(&seen.event);
             all.push(seen);
         }
     }

@@ -154,19 +154,18 @@ pub(super) async fn sealed_outside(connection: &mut PgConnection, head: i64) -> 
 /// Where a stream does not go on as it should: position, type, sequence, the sequence before it.
 pub(super) type BrokenStream = (i64, String, Uuid, i64, Option<i64>);
 
-/// Events whose sequence does not follow on the one before in their stream, or that stand before it in the log. What
-/// begins a stream is left out where the log itself does not begin at its beginning.
-pub(super) async fn broken_streams(connection: &mut PgConnection, after: i64) -> Result<Vec<BrokenStream>> {
+/// Events whose sequence does not follow on the one before in their stream, or that stand before it in the log; those
+/// without one before them last.
+pub(super) async fn broken_streams(connection: &mut PgConnection) -> Result<Vec<BrokenStream>> {
     sqlx::query_as(
         "SELECT position, aggregate_type, aggregate_id, sequence, before FROM (
              SELECT position, aggregate_type, aggregate_id, sequence,
                     lag(sequence) OVER w AS before, lag(position) OVER w AS before_position
-             FROM events WHERE position > $1
+             FROM events
              WINDOW w AS (PARTITION BY aggregate_id, aggregate_type ORDER BY sequence)) AS streams
-         WHERE sequence <> before + 1 OR before IS NULL AND sequence <> 1 AND $1 = 0 OR before_position > position
-         ORDER BY position LIMIT 1000",
+         WHERE sequence <> coalesce(before, 0) + 1 OR before_position > position
+         ORDER BY before IS NULL, position LIMIT 1000",
     )
-    .bind(after)
     .fetch_all(connection)
     .await
 }

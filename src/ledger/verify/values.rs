@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use chrono::{DateTime, Utc};
 use daybook_domain::{RecordedEvent, SubjectId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    event::{Facts, Seen},
+    event::Seen,
     findings::Findings,
+    gone::Facts,
     rows::{self, KeyRow, SealedRow},
 };
 use crate::{eventstore::seal, keys::Keys, ledger::Cause};
@@ -25,7 +27,8 @@ const TRIED: usize = 200;
 #[derive(Clone, Debug)]
 pub(super) enum Key {
     Live(Zeroizing<[u8; 32]>),
-    Destroyed,
+    /// At this time.
+    Destroyed(Option<DateTime<Utc>>),
     /// It does not unwrap: it was edited, or is somebody else's.
     Broken,
 }
@@ -64,9 +67,9 @@ impl KeyCache {
     }
 }
 
-fn opened(keys: &Keys, log_id: Uuid, (subject, wrapped, _): &KeyRow) -> Key {
+fn opened(keys: &Keys, log_id: Uuid, (subject, wrapped, destroyed_at): &KeyRow) -> Key {
     match wrapped {
-        None => Key::Destroyed,
+        None => Key::Destroyed(*destroyed_at),
         Some(wrapped) => keys.unwrap_subject_key(*subject, log_id, wrapped).map_or(Key::Broken, Key::Live),
     }
 }
@@ -100,7 +103,14 @@ pub(super) fn check(
         let position = event.position;
         let mut rows = at.remove(&position).unwrap_or_default();
         if !commitments.is_empty() {
-            let mut looking = Looking { keys, log_id, findings, position, event_id: event.event_id };
+            let mut looking = Looking {
+                keys,
+                log_id,
+                findings,
+                position,
+                recorded_at: event.recorded_at,
+                event_id: event.event_id,
+            };
             looking.event(&mut event, commitments, &mut rows);
         }
         for field in rows.into_keys() {
@@ -118,6 +128,7 @@ struct Looking<'a> {
     log_id: Uuid,
     findings: &'a Findings,
     position: i64,
+    recorded_at: DateTime<Utc>,
     event_id: Uuid,
 }
 
@@ -155,7 +166,12 @@ impl Looking<'_> {
     ) -> Option<serde_json::Value> {
         let Some((subject, ciphertext)) = row else {
             match of.and_then(|of| self.keys.get(of.0)) {
-                Some(Key::Destroyed) => {}
+                // Whoever was erased is not written of any more.
+                Some(Key::Destroyed(at)) if at.is_some_and(|at| at < self.recorded_at) => {
+                    let detail = format!("committed to a {field} whose key was destroyed before");
+                    self.findings.at(Cause::KeyTombstoneUnfounded, self.position, detail);
+                }
+                Some(Key::Destroyed(_)) => {}
                 Some(Key::Live(_) | Key::Broken) => {
                     self.invalid(field, "is gone, and its key is not destroyed")
                 }
@@ -178,7 +194,7 @@ impl Looking<'_> {
                     Err(error) => self.invalid(field, &format!("is not as it was written: {error}")),
                 }
             }
-            Some(Key::Destroyed) => self.invalid(field, "is still there, and its key is destroyed"),
+            Some(Key::Destroyed(_)) => self.invalid(field, "is still there, and its key is destroyed"),
             Some(Key::Broken) => self.invalid(field, "is under a key that does not unwrap"),
             None => self.invalid(field, "is under a key that is gone"),
         }
@@ -194,8 +210,8 @@ pub(super) async fn check_keys(
     facts: &Facts,
     findings: &Findings,
 ) -> Result<(), sqlx::Error> {
-    let mut said: HashMap<Uuid, (i64, chrono::DateTime<chrono::Utc>)> =
-        facts.destroyed.iter().map(|(subject, position, at)| (*subject, (*position, *at))).collect();
+    let mut said = facts.destroyed();
+    let pruned_before = facts.pruned_before();
     let mut broken: Vec<(Uuid, Vec<u8>)> = Vec::new();
     let mut after = None;
     loop {
@@ -206,12 +222,14 @@ pub(super) async fn check_keys(
             let founded = said.remove(&row.0);
             match (opened(keys, log_id, &row), founded) {
                 (Key::Live(_), None) => {}
-                (Key::Destroyed, Some(_)) => {}
-                (Key::Destroyed, None) => {
+                (Key::Destroyed(_), Some(_)) => {}
+                // The event may be among those that were pruned; that nothing is left to be read is looked at elsewhere.
+                (Key::Destroyed(Some(at)), None) if pruned_before.is_some_and(|cut| at < cut) => {}
+                (Key::Destroyed(_), None) => {
                     let detail = format!("the key of subject {} is destroyed, and no event says so", row.0);
                     findings.add(Cause::KeyTombstoneUnfounded, detail);
                 }
-                (Key::Live(_) | Key::Broken, Some((position, _))) => {
+                (Key::Live(_) | Key::Broken, Some(position)) => {
                     let detail =
                         format!("the key of subject {} was destroyed here, and is there again", row.0);
                     findings.at(Cause::KeyTombstoneUnfounded, position, detail);
@@ -220,7 +238,7 @@ pub(super) async fn check_keys(
             }
         }
     }
-    for (subject, (position, _)) in said {
+    for (subject, position) in said {
         let detail = format!("the key of subject {subject} was destroyed here, and nothing stands for it");
         findings.at(Cause::KeyTombstoneUnfounded, position, detail);
     }
