@@ -2,10 +2,7 @@
 
 use daybook::eventstore::{Command, Unit};
 use daybook_domain::{
-    CustomerId, HoldId, Name,
-    customer::CustomerCommand,
-    envelope::Metadata,
-    legal_hold::LegalHoldCommand,
+    CustomerId, HoldId, Name, customer::CustomerCommand, envelope::Metadata, legal_hold::LegalHoldCommand,
     registry::AnyCommand,
 };
 use uuid::Uuid;
@@ -14,14 +11,19 @@ use super::{Scene, assert_causes, causes, positions};
 
 impl Scene {
     async fn ask(&self, id: Uuid, command: impl Into<AnyCommand>) -> i64 {
-        let because = Metadata { actor: "test".into(), reason: Some("as told".into()), ..Metadata::default() };
+        let because =
+            Metadata { actor: "test".into(), reason: Some("as told".into()), ..Metadata::default() };
         let unit = Unit::of(Command::to(id, command), because);
         self.store().execute(&self.site.schema, unit).await.unwrap().last_position
     }
 
     async fn hold(&self, customer_id: Option<CustomerId>) -> Uuid {
         let id = Uuid::now_v7();
-        let place = LegalHoldCommand::Place { name: Name::new("Case 7", "").unwrap(), customer_id, from_position: None };
+        let place = LegalHoldCommand::Place {
+            name: Name::new("Case 7", "").unwrap(),
+            customer_id,
+            from_position: None,
+        };
         self.ask(id, place).await;
         HoldId(id).0
     }
@@ -38,7 +40,9 @@ async fn an_erasure_is_what_the_log_says_and_one_undone_is_not() {
     let mut scene = Scene::set().await;
     let hold = scene.hold(Some(scene.customer)).await;
     scene.ask(hold, LegalHoldCommand::Release).await;
-    scene.attack("CREATE TABLE before AS TABLE {s}.subject_keys; CREATE TABLE snaps AS TABLE {s}.snapshots").await;
+    scene
+        .attack("CREATE TABLE before AS TABLE {s}.subject_keys; CREATE TABLE snaps AS TABLE {s}.snapshots")
+        .await;
     let erased = u64::try_from(scene.erase().await).unwrap();
     scene.sign().await;
     scene.expect(&[]).await;
@@ -75,7 +79,9 @@ async fn held_data_that_went() {
     let hold = scene.hold(None).await;
     scene.sign().await;
     scene.expect(&[]).await;
-    scene.attack("CREATE TABLE before AS TABLE {s}.events; DELETE FROM {s}.events WHERE position <= 20").await;
+    scene
+        .attack("CREATE TABLE before AS TABLE {s}.events; DELETE FROM {s}.events WHERE position <= 20")
+        .await;
     let report = scene.verify().await;
     assert_eq!(positions(&report, "pruned_while_held"), [1], "{report}");
     assert_eq!(positions(&report, "pruned_without_event"), [1], "{report}");
