@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::{Projection, ProjectionError, Run, inline::column};
+use crate::{Projection, ProjectionError, Run, audit_prunings::pruned, inline::column};
 
 /// One event of a booking and what it changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,7 +139,7 @@ impl Projection for BookingHistory {
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
-        booking_event(event).is_some() || erased(event).is_some()
+        booking_event(event).is_some() || erased(event).is_some() || pruned(event).is_some()
     }
 
     async fn apply(
@@ -158,6 +158,10 @@ impl Projection for BookingHistory {
             let of_them = bookings_of(connection, customer).await?;
             forget(connection, &of_them).await?;
         }
+        match events.iter().filter_map(|event| pruned(&event.event)).next_back() {
+            Some(pruning) => forget_pruned(connection, pruning.through_position).await?,
+            None => {}
+        }
         Ok(())
     }
 }
@@ -170,7 +174,8 @@ fn erased(event: &AnyEvent) -> Option<Uuid> {
             CustomerEvent::Registered { .. }
             | CustomerEvent::Updated { .. }
             | CustomerEvent::Archived { .. }
-            | CustomerEvent::ErasureRequested { .. },
+            | CustomerEvent::ErasureRequested { .. }
+            | CustomerEvent::CarriedOver(_),
         )
         | AnyEvent::Booking(_)
         | AnyEvent::Tenant(_)
@@ -187,7 +192,8 @@ fn erased(event: &AnyEvent) -> Option<Uuid> {
         | AnyEvent::SupportSession(_)
         | AnyEvent::Hijack(_)
         | AnyEvent::AuditExport(_)
-        | AnyEvent::LegalHold(_) => None,
+        | AnyEvent::LegalHold(_)
+        | AnyEvent::AuditTrail(_) => None,
     }
 }
 
@@ -241,25 +247,42 @@ async fn fold(
     let mut folded: HashMap<Uuid, Folded> = HashMap::new();
     let mut rows = Vec::with_capacity(bookings.len());
     let mut changes = Vec::with_capacity(bookings.len());
+    let mut places = Vec::with_capacity(bookings.len());
     for (recorded, event) in bookings {
         let state = match folded.entry(recorded.aggregate_id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Folded::before(run, recorded)?),
         };
-        if state.sequence + 1 != recorded.sequence {
+        let begins = state.sequence == 0 && matches!(event, BookingEvent::CarriedOver(_));
+        if state.sequence + 1 != recorded.sequence && !begins {
             return Err(ProjectionError::does_not_follow(
                 recorded,
                 "an earlier event of the booking is missing",
             ));
         }
+        // What carries a booking over changes nothing of it, and nobody did it.
+        if matches!(event, BookingEvent::CarriedOver(_)) {
+            state.carried_over(recorded, event)?;
+            continue;
+        }
         rows.push(recorded);
+        let before = state.place();
         changes.push(Json(state.step(event)?));
+        places.push((state.place(), before.filter(|before| Some(*before) != state.place())));
         // Comparing states is computing; commands beside it do not wait for the whole of it.
         if rows.len() % AT_ONCE == 0 {
             yield_now().await;
         }
     }
-    write_history(connection, &rows, &changes).await
+    write_history(connection, &rows, &changes, &places).await
+}
+
+/// The history of what was pruned goes with it.
+async fn forget_pruned(connection: &mut PgConnection, through_position: i64) -> Result<(), ProjectionError> {
+    sqlx::query!("DELETE FROM booking_history WHERE position <= $1", through_position)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
@@ -280,7 +303,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::SupportSession(_)
         | AnyEvent::Hijack(_)
         | AnyEvent::AuditExport(_)
-        | AnyEvent::LegalHold(_) => None,
+        | AnyEvent::LegalHold(_)
+        | AnyEvent::AuditTrail(_) => None,
     }
 }
 
@@ -302,14 +326,33 @@ impl Folded {
     /// The booking of an event before it.
     fn before(run: &Run, event: &RecordedEvent) -> Result<Self, serde_json::Error> {
         let mut folded = Self::default();
-        for event in run.before(event).filter_map(|earlier| booking_event(&earlier.event)) {
-            folded.state.apply(event);
-            folded.sequence += 1;
+        for earlier in run.before(event) {
+            if let Some(event) = booking_event(&earlier.event) {
+                folded.state.apply(event);
+                // A stream may begin with a carried state.
+                folded.sequence = earlier.sequence;
+            }
         }
         if folded.sequence > 0 {
             folded.json = revealing(|| serde_json::to_value(&folded.state))?;
         }
         Ok(folded)
+    }
+
+    /// The resource it is on; `None` before the first event.
+    fn place(&self) -> Option<Uuid> {
+        (self.sequence > 0).then_some(self.state.resource_id.0)
+    }
+
+    fn carried_over(
+        &mut self,
+        recorded: &RecordedEvent,
+        event: &BookingEvent,
+    ) -> Result<(), serde_json::Error> {
+        self.state.apply(event);
+        self.sequence = recorded.sequence;
+        self.json = revealing(|| serde_json::to_value(&self.state))?;
+        Ok(())
     }
 
     fn step(&mut self, event: &BookingEvent) -> Result<Vec<diff::Change>, serde_json::Error> {
@@ -342,12 +385,14 @@ async fn write_history(
     connection: &mut PgConnection,
     rows: &[&RecordedEvent],
     changes: &[Json<Vec<diff::Change>>],
+    // Where each booking is, and where it was moved from.
+    places: &[(Option<Uuid>, Option<Uuid>)],
 ) -> Result<(), ProjectionError> {
     sqlx::query!(
         "INSERT INTO booking_history (booking_id, sequence, position, event_type, recorded_at, occurred_at, actor,
-                                      on_behalf_of, reason, source, changes)
+                                      on_behalf_of, reason, source, changes, resource_id, left_resource_id)
          SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-                              $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[])",
+                              $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[], $12::uuid[], $13::uuid[])",
         &column!(rows, row => row.aggregate_id),
         &column!(rows, row => row.sequence),
         &column!(rows, row => row.position),
@@ -358,7 +403,9 @@ async fn write_history(
         &column!(rows, row => row.metadata.on_behalf_of.clone()) as &[Option<String>],
         &column!(rows, row => row.metadata.reason.clone()) as &[Option<String>],
         &column!(rows, row => row.metadata.source.clone()) as &[Option<String>],
-        changes as &[Json<Vec<diff::Change>>]
+        changes as &[Json<Vec<diff::Change>>],
+        &column!(places, place => place.0) as &[Option<Uuid>],
+        &column!(places, place => place.1) as &[Option<Uuid>]
     )
     .execute(connection)
     .await?;

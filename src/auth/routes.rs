@@ -207,6 +207,10 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/api-calls", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/logins", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/booking-changes", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/messages", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/errors", tenant(Audit, Read)),
     // It leaves something behind in the log, and takes much out of it.
     ("GET", "/api/v1/audit/export", tenant(AuditExports, Create)),
     ("GET", "/api/v1/audit/retention", tenant(Audit, Read)),

@@ -25,7 +25,10 @@ use super::{
     batch::Work,
     load::{Reader, Until},
 };
-use crate::tenancy::TenantTx;
+use crate::{
+    mail::{Sealer, outbox},
+    tenancy::TenantTx,
+};
 
 /// The event that tells every process that what it keeps of the log in memory may know somebody who is gone.
 pub(super) const ERASED: &str = "customer.erased";
@@ -200,10 +203,15 @@ impl Reach {
     }
 
     /// Destroys what the event at this position says is destroyed, and every copy of it.
-    pub(super) async fn purge(&self, tx: &mut TenantTx<'_>, position: i64) -> Result<(), StoreError> {
+    pub(super) async fn purge(
+        &self,
+        tx: &mut TenantTx<'_>,
+        sealer: &dyn Sealer,
+        position: i64,
+    ) -> Result<(), StoreError> {
         let schema = tx.schema().clone();
         let purged = StoreError::db("forget a person");
-        self.statements(tx, &schema, position).await.map_err(purged)?;
+        self.statements(tx, &schema, sealer, position).await.map_err(purged)?;
         for user in &self.users {
             Attached::ForgetUser(*user).write(tx).await?;
         }
@@ -214,6 +222,7 @@ impl Reach {
         &self,
         tx: &mut TenantTx<'_>,
         schema: &Schema,
+        sealer: &dyn Sealer,
         position: i64,
     ) -> Result<(), sqlx::Error> {
         let (customer, users, leads) = (self.customer.0, self.users(), self.leads());
@@ -235,14 +244,7 @@ impl Reach {
             [vec![customer], users.clone(), leads, bookings].into_iter().flatten().collect();
         let sql = "DELETE FROM {s}.snapshots WHERE aggregate_id = ANY($1)";
         sqlx::query(&schema.sql(sql)).bind(&everything).execute(&mut **tx).await?;
-        // That a letter went out is not forgotten; to whom is. One on its way is given up.
-        let sql = "UPDATE {s}.messages
-             SET recipient = '', sealed_body = NULL,
-                 last_error = CASE status WHEN 'queued' THEN 'erased' ELSE last_error END,
-                 status = CASE status WHEN 'queued' THEN 'failed' ELSE status END
-             WHERE user_id = ANY($1)
-                OR user_id IS NULL AND lower(recipient) = ANY(SELECT lower(a) FROM unnest($2::text[]) AS t (a))";
-        sqlx::query(&schema.sql(sql)).bind(&users).bind(&self.addresses).execute(&mut **tx).await?;
+        outbox::forget(tx, schema, &users, sealer, &self.addresses).await?;
         // What was answered about them, but for the request that this is the end of: it may be repeated. Keys are clients'
         // own words.
         let sql = "DELETE FROM {s}.idempotency i

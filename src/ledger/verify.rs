@@ -401,10 +401,16 @@ impl Checking<'_> {
             .map_err(LedgerError::db("read the keys of subjects"))?;
         drop((climbing, streaming));
         let store = self.ledger().store();
-        report.snapshots =
-            models::snapshots(snapshot.connection(), store, schema, findings, &mut report.unchecked)
-                .await
-                .map_err(LedgerError::db("read snapshots"))?;
+        report.snapshots = models::snapshots(
+            snapshot.connection(),
+            store,
+            schema,
+            facts.pruned_through() > 0,
+            findings,
+            &mut report.unchecked,
+        )
+        .await
+        .map_err(LedgerError::db("read snapshots"))?;
         drop(snapshot);
         models::read_models(store, schema, findings, &mut report.unchecked).await;
         Ok(())

@@ -1,7 +1,6 @@
 //! Background work of a node. What works for tenants does so for the active ones only. Every worker is safe to run on many nodes at once,
 //! and can be stopped at any time: what it had not committed is done again.
 
-pub mod api_call_retention;
 pub mod credential_pruning;
 pub mod domain_recheck;
 pub mod erasure;
@@ -9,6 +8,8 @@ pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
 pub mod ledger;
+pub mod log_pruning;
+pub mod log_retention;
 pub mod mailer;
 pub mod masquerade_sweep;
 pub mod projector;
@@ -66,7 +67,7 @@ pub struct WorkerSettings {
     pub masquerade_sweep: Duration,
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
     pub sample_reset: Duration,
-    /// How often months of the access log that are past retention are looked for.
+    /// How often what is past retention is looked for: months of logs, messages, and events.
     pub retention: Duration,
     /// How long after an event the tree of its log is extended, so that what follows shares the transaction.
     pub ledger_seal: Duration,
@@ -135,7 +136,7 @@ impl Workers {
         ));
         tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(sample_reset::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
-        tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(log_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));
         Self { tasks }
@@ -173,6 +174,7 @@ impl Workers {
         stop: &CancellationToken,
     ) {
         self.tasks.spawn(ledger::run(ledger.clone(), directory.clone(), settings.clone(), stop.clone()));
+        self.tasks.spawn(log_pruning::run(ledger.clone(), settings.clone(), stop.clone()));
         self.tasks.spawn(ledger::run_head_log(ledger.clone(), settings, stop.clone()));
     }
 

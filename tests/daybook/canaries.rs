@@ -290,11 +290,14 @@ impl World {
 const LEAVES: &str = "/api/v1/audit/tile/{path}";
 
 /// The routes that show personal data to those who may read it.
-pub const PERSONAL: [&str; 29] = [
+pub const PERSONAL: [&str; 32] = [
+    "/api/v1/audit/booking-changes",
     "/api/v1/audit/events",
     "/api/v1/audit/export",
     "/api/v1/audit/holds",
     "/api/v1/audit/holds/{id}",
+    "/api/v1/audit/logins",
+    "/api/v1/audit/messages",
     "/api/v1/audit/stream",
     "/api/v1/audit/streams/{type}/{id}",
     "/api/v1/audit/support",

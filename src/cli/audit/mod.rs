@@ -5,6 +5,7 @@ mod erase;
 mod export;
 mod hold;
 mod keys;
+mod prune;
 mod story;
 mod verify;
 
@@ -32,6 +33,12 @@ pub enum AuditCommand {
                       Exit code 0: all is as it was written; 1: something was found, and is named by its cause; 2: usage; \
                       3: it could not be checked to the end")]
     Verify(verify::VerifyArgs),
+    /// Let go of the events that the tenant's plan no longer keeps; what goes on is carried over first.
+    #[command(
+        after_help = "Example: daybook audit prune --tenant camp-river --dry-run; exit code 1 when something \
+                      stands in the way"
+    )]
+    Prune(prune::PruneArgs),
     /// Print the keys that a log's checkpoints are checked with, those of now and those before.
     #[command(after_help = "Example: daybook audit keys --tenant camp-river")]
     Keys(keys::KeysArgs),
@@ -58,6 +65,7 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<Ex
         AuditCommand::Verify(args) => verify::run(&runtime, &args).await.map(|found| code = found),
         AuditCommand::Hold(command) => hold::run(&runtime, command).await,
         AuditCommand::Erase(args) => erase::run(&runtime, &args).await,
+        AuditCommand::Prune(args) => prune::run(&runtime, &args).await,
     };
     runtime.close().await?;
     result.map(|()| code)

@@ -1,9 +1,11 @@
 //! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
 
 pub mod api_calls;
+pub mod booking_changes;
 pub mod checkpoint;
 pub mod consistency;
 pub mod erasures;
+pub mod errors;
 pub mod events;
 pub mod export;
 pub mod head;
@@ -12,6 +14,8 @@ pub mod inclusion;
 pub mod item;
 pub mod keys;
 pub mod live;
+pub mod logins;
+pub mod messages;
 pub mod retention;
 pub mod stream;
 pub mod support;
@@ -41,6 +45,10 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(events::events))
         .routes(routes!(api_calls::list))
+        .routes(routes!(logins::list))
+        .routes(routes!(booking_changes::list))
+        .routes(routes!(messages::list))
+        .routes(routes!(errors::list))
         .routes(routes!(export::export))
         .routes(routes!(retention::retention))
         .routes(routes!(live::live))

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     RecordedEvent,
+    audit_trail::{self, AuditTrail, AuditTrailEvent},
     customer::{Customer, CustomerEvent},
     legal_hold::{Held, LegalHold, LegalHoldEvent},
     registry::Registered as _,
@@ -58,9 +59,22 @@ impl Facts {
     /// Notes what an event says.
     pub(super) fn note(&mut self, event: &RecordedEvent) {
         let (id, position) = (event.aggregate_id, event.position);
+        match AuditTrail::event_of(&event.event) {
+            Some(AuditTrailEvent::Pruned(pruned)) => self.pruning(&pruned.pruning, Some(position)),
+            Some(AuditTrailEvent::CarriedOver(carried)) => {
+                carried.state.prunings.iter().for_each(|pruning| self.pruning(pruning, None));
+            }
+            None => {}
+        }
         match LegalHold::event_of(&event.event) {
             Some(LegalHoldEvent::Placed(held)) => self.hold(id, held, position),
             Some(LegalHoldEvent::Released(_)) => drop(self.released.insert(id, position)),
+            Some(LegalHoldEvent::CarriedOver(carried)) => match (&carried.state.held, &carried.state.release)
+            {
+                (Some(held), None) => self.hold(id, held, carried.past.through_position),
+                // What it kept while it stood is not asked about any more.
+                (Some(_), Some(_)) | (None, _) => {}
+            },
             None => {}
         }
         match Customer::event_of(&event.event) {
@@ -68,14 +82,27 @@ impl Facts {
                 let subjects = subjects.iter().map(|subject| subject.0).collect();
                 self.erasures.push(Erasure { position, customer: customer_id.0, subjects, itself: true });
             }
+            Some(CustomerEvent::CarriedOver(carried)) if carried.state.is_erased() => {
+                self.erasures.push(Erasure { position, customer: id, subjects: vec![id], itself: false });
+            }
             Some(
-                CustomerEvent::Registered { .. }
+                CustomerEvent::CarriedOver(_)
+                | CustomerEvent::Registered { .. }
                 | CustomerEvent::Updated { .. }
                 | CustomerEvent::Archived { .. }
                 | CustomerEvent::ErasureRequested { .. },
             )
             | None => {}
         }
+    }
+
+    fn pruning(&mut self, pruning: &audit_trail::Pruning, position: Option<i64>) {
+        let known = self.prunings.entry(pruning.through_position).or_insert_with(|| Pruning {
+            cut_at: pruning.cut_at,
+            root: pruning.leaf_hash_root.clone(),
+            position,
+        });
+        known.position = known.position.or(position);
     }
 
     fn hold(&mut self, id: Uuid, held: &Held, placed: i64) {

@@ -1,6 +1,9 @@
 //! What goes by right, and what goes otherwise: erasures, prunings, legal holds.
 
-use daybook::eventstore::{Command, Unit};
+use daybook::{
+    eventstore::{Command, Unit},
+    workers::log_pruning::{self, Cut, PruneReport},
+};
 use daybook_domain::{
     CustomerId, HoldId, Name, customer::CustomerCommand, envelope::Metadata, legal_hold::LegalHoldCommand,
     registry::AnyCommand,
@@ -26,6 +29,13 @@ impl Scene {
         };
         self.ask(id, place).await;
         HoldId(id).0
+    }
+
+    /// Prunes what was recorded before a position was.
+    async fn prune(&mut self, before: i64) -> PruneReport {
+        let at = self.one(&format!("SELECT recorded_at FROM {{s}}.events WHERE position = {before}")).await;
+        let cut = Cut { at, history_days: 90 };
+        log_pruning::prune(&self.ledger(), &self.site.schema, cut).await.unwrap()
     }
 
     /// Erases the customer who has a snapshot; answers where the log says so.
@@ -95,4 +105,73 @@ async fn held_data_that_went() {
     let report = scene.verify().await;
     assert!(positions(&report, "pruned_while_held").contains(&erased), "{report}");
     assert_eq!(positions(&report, "missing_event"), [u64::try_from(released).unwrap()], "{report}");
+}
+
+#[tokio::test]
+async fn a_pruning_is_what_the_log_says_and_more_of_it_is_not() {
+    let mut scene = Scene::set().await;
+    // The last customer's own events are kept from some sequence on; another one was erased.
+    let erased = scene.customer;
+    scene.erase().await;
+    scene.customer = scene.register("Eve Canary", "eve@canary.example").await;
+    let before = scene.one_more().await.last_position;
+    scene.sign().await;
+    scene.expect(&[]).await;
+    let report = scene.prune(before).await;
+    assert_eq!((report.refused, report.through_position), (None, before - 1));
+    scene.sign().await;
+    let report = scene.expect(&[]).await;
+    assert_eq!(report.pruned_through, u64::try_from(before - 1).unwrap());
+    assert!(report.events < report.position);
+
+    // A key that was destroyed, it says, before what was pruned; though its values are carried over the cut.
+    scene
+        .attack(&format!(
+            "CREATE TABLE keys AS TABLE {{s}}.subject_keys; CREATE TABLE sealed AS TABLE {{s}}.sealed_values;
+             UPDATE {{s}}.subject_keys k SET wrapped_key = NULL, destroyed_at = o.destroyed_at
+             FROM {{s}}.subject_keys o WHERE o.subject_id = '{}' AND k.subject_id = '{}';
+             DELETE FROM {{s}}.sealed_values WHERE subject_id = '{}'",
+            erased.0, scene.customer.0, scene.customer.0
+        ))
+        .await;
+    let report = scene.verify().await;
+    assert!(causes(&report).contains("key_tombstone_unfounded"), "{report}");
+    scene
+        .attack(
+            "TRUNCATE {s}.subject_keys; INSERT INTO {s}.subject_keys TABLE keys;
+             TRUNCATE {s}.sealed_values; INSERT INTO {s}.sealed_values TABLE sealed",
+        )
+        .await;
+    scene.expect(&[]).await;
+
+    // More than was said; and without saying it.
+    scene
+        .attack(&format!(
+            "CREATE TABLE before AS TABLE {{s}}.events; DELETE FROM {{s}}.events WHERE position = {before}"
+        ))
+        .await;
+    let report = scene.verify().await;
+    assert_eq!(positions(&report, "pruned_without_event"), [u64::try_from(before).unwrap()], "{report}");
+    scene.attack("TRUNCATE {s}.events; INSERT INTO {s}.events TABLE before; DELETE FROM {s}.events WHERE event_type = 'audit.pruned'").await;
+    let report = scene.verify().await;
+    assert_eq!(positions(&report, "pruned_without_event"), [1], "{report}");
+    assert!(causes(&report).contains("missing_event"), "{report}");
+}
+
+#[tokio::test]
+async fn held_data_that_is_pruned_and_erased_by_rule_with_the_hold_taken_out_of_the_way() {
+    let mut scene = Scene::set().await;
+    scene.hold(None).await;
+    let before = scene.one_more().await.last_position;
+    scene.sign().await;
+    scene.expect(&[]).await;
+    assert_eq!(scene.prune(before - 2).await.refused, Some("legal_hold"));
+    // Whoever asks about holds is told that there are none.
+    scene.attack("DELETE FROM {s}.legal_holds").await;
+    assert_eq!(scene.prune(before - 2).await.refused, None);
+    let erased = u64::try_from(scene.erase().await).unwrap();
+    scene.sign().await;
+    let report = scene.expect(&["pruned_while_held", "read_model_mismatch"]).await;
+    assert_eq!(report.counts["pruned_while_held"], 2, "{report}");
+    assert!(positions(&report, "pruned_while_held").contains(&erased), "{report}");
 }

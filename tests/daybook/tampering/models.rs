@@ -51,7 +51,10 @@ async fn a_stream_with_a_sequence_that_comes_twice_or_never() {
     // The columns only: the leaves say what they were.
     let of = "aggregate_id = (SELECT aggregate_id FROM {s}.streams ORDER BY sequence DESC LIMIT 1)";
     scene
-        .attack(&format!("UPDATE {{s}}.events SET sequence = sequence + 1 WHERE {of} AND sequence > 9"))
+        .attack(&format!(
+            "UPDATE {{s}}.events SET sequence = sequence + 1000 WHERE {of} AND sequence > 9;
+             UPDATE {{s}}.events SET sequence = sequence - 999 WHERE sequence > 1000"
+        ))
         .await;
     let report = scene.verify().await;
     assert!(causes(&report).contains("sequence_gap"), "{report}");
