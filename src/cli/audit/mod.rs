@@ -7,6 +7,9 @@ mod hold;
 mod keys;
 mod prune;
 mod story;
+mod verify;
+
+use std::process::ExitCode;
 
 use clap::Subcommand;
 use daybook_projections::Schema;
@@ -25,6 +28,11 @@ pub enum AuditCommand {
     #[command(after_help = "Example: daybook audit story --support-request \
                       01a1fdc1-c481-719a-9803-a3bb46f22c94 --tenant camp-river")]
     Story(story::StoryArgs),
+    /// Check logs against their signed ledgers, and all else that is stored against the logs.
+    #[command(after_help = "Example: daybook audit verify --tenant camp-river\n\n\
+                      Exit code 0: all is as it was written; 1: something was found, and is named by its cause; 2: usage; \
+                      3: it could not be checked to the end")]
+    Verify(verify::VerifyArgs),
     /// Let go of the events that the tenant's plan no longer keeps; what goes on is carried over first.
     #[command(
         after_help = "Example: daybook audit prune --tenant camp-river --dry-run; exit code 1 when something \
@@ -46,19 +54,21 @@ pub enum AuditCommand {
     Erase(erase::EraseArgs),
 }
 
-pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
     let runtime = Runtime::open(settings, Mode::Command, StoreSettings::default()).await?;
     let result = match command {
         AuditCommand::Export(args) => export::run(&runtime, &args).await,
         AuditCommand::Story(args) => story::run(&runtime, &args).await,
         AuditCommand::Keys(args) => keys::run(&runtime, &args).await,
         AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await,
+        AuditCommand::Verify(args) => verify::run(&runtime, &args).await.map(|found| code = found),
         AuditCommand::Hold(command) => hold::run(&runtime, command).await,
         AuditCommand::Erase(args) => erase::run(&runtime, &args).await,
         AuditCommand::Prune(args) => prune::run(&runtime, &args).await,
     };
     runtime.close().await?;
-    result
+    result.map(|()| code)
 }
 
 /// The log of a tenant, or the platform's.
