@@ -35,6 +35,7 @@ use crate::{
         transport::{Transport, TransportError},
     },
     masquerade_log::MasqueradeLog,
+    retention::Floors,
     security_log::SecurityLog,
     tenancy::{TenantDirectory, admin::TenantAdmin},
     workers::mailer::{MailWorker, Mailer, MailerSettings},
@@ -67,6 +68,7 @@ struct Inner {
     masquerade_log: MasqueradeLog,
     access_log: AccessLog,
     streams: OpenStreams,
+    floors: Floors,
     closing: CancellationToken,
     openapi: OnceLock<Bytes>,
     slugs: Mutex<HashMap<String, (Instant, Option<TenantId>)>>,
@@ -106,6 +108,7 @@ impl AppState {
                 security_log: SecurityLog::new(&settings.data_dir),
                 masquerade_log: MasqueradeLog::new(&settings.data_dir),
                 streams: OpenStreams::default(),
+                floors: Floors::default(),
                 closing: CancellationToken::new(),
                 openapi: OnceLock::new(),
                 slugs: Mutex::default(),
@@ -225,6 +228,11 @@ impl AppState {
     /// The answers that have no end of their own, by whom they are for.
     pub fn streams(&self) -> &OpenStreams {
         &self.inner.streams
+    }
+
+    /// Where the readable part of each log begins.
+    pub fn floors(&self) -> &Floors {
+        &self.inner.floors
     }
 
     /// Cancelled when the server stops: what has no end of its own ends then.

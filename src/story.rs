@@ -190,7 +190,8 @@ impl Story {
             | AnyEvent::ApiKey(_)
             | AnyEvent::Settings(_)
             | AnyEvent::Lead(_)
-            | AnyEvent::PermissionGrant(_) => None,
+            | AnyEvent::PermissionGrant(_)
+            | AnyEvent::AuditExport(_) => None,
         };
         told.extend(own.or_else(|| self.caused(event)));
         told

@@ -76,6 +76,8 @@ id! {
     ApiKeyId,
     /// A permission that was granted to somebody for a time.
     GrantId,
+    /// An export of the log.
+    AuditExportId,
     /// A domain that a tenant claims.
     DomainId,
     /// A bootstrap access token, as logs from before accounts know them.

@@ -8,9 +8,11 @@
 
 pub mod aggregate;
 pub mod api_key;
+pub mod audit_export;
 pub mod availability;
 pub mod booking;
 pub mod customer;
+pub mod decimal;
 pub mod diff;
 pub mod disclosed;
 pub mod envelope;

@@ -82,6 +82,8 @@ names! {
         Reports = "reports",
         /// The audit trail.
         Audit = "audit",
+        /// Exports of the audit trail: files of it that leave the house.
+        AuditExports = "audit_exports",
         /// Accounts of the tenant.
         Users = "users",
         /// Roles of the tenant's own.
@@ -164,9 +166,16 @@ impl Resource {
             | Self::Calendar
             | Self::Reports
             | Self::Audit
+            | Self::AuditExports
             | Self::Settings
             | Self::Plans => false,
         }
+    }
+
+    /// Whether to use it takes data out of the house at large, whatever method asks for it. It is not used in a support
+    /// session or a hijack.
+    pub fn takes_out(self) -> bool {
+        self == Self::AuditExports
     }
 
     /// Whether some of it can be somebody's own.
@@ -362,11 +371,13 @@ impl Tier {
                 .all(&[R::Users, R::Roles, R::ApiKeys, R::Domains], A::ALL, Scope::Tenant)
                 .all(&[R::PermissionGrants], A::ALL, Scope::Tenant)
                 .all(&[R::Settings, R::Secrets], A::ALL, Scope::Tenant)
+                .all(&[R::AuditExports], &[A::Create], Scope::Tenant)
                 .all(&[R::Support], &[A::Read, A::Update], Scope::Tenant),
             Self::TenantManager => none
                 .all(CATALOGUE, A::ALL, Scope::Tenant)
                 .all(&[R::Availability, R::Calendar, R::Reports, R::Audit], &[A::Read], Scope::Tenant)
                 .all(&[R::Users, R::Roles, R::PermissionGrants], A::ALL, Scope::Tenant)
+                .all(&[R::AuditExports], &[A::Create], Scope::Tenant)
                 .all(&[R::Support], &[A::Read, A::Update], Scope::Tenant)
                 .all(&[R::ApiKeys, R::Domains, R::Settings], &[A::Read], Scope::Tenant),
             Self::TenantStaff => none
@@ -396,8 +407,8 @@ impl Tier {
         held
     }
 
-    /// The most that a role of a tenant's own may bundle: what a manager may, without accounts, roles and the answers to
-    /// support requests.
+    /// The most that a role of a tenant's own may bundle: what a manager may, without accounts, roles, exports of the log
+    /// and the answers to support requests.
     pub fn custom_role_ceiling() -> Permissions {
         let managed = |p: &Permission| {
             !matches!(
@@ -408,6 +419,7 @@ impl Tier {
                     | Resource::PermissionGrants
                     | Resource::Domains
                     | Resource::Settings
+                    | Resource::AuditExports
                     | Resource::Support
             )
         };

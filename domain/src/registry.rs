@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     Decider, DomainError, Event, PersonalVisitor,
     api_key::{ApiKey, ApiKeyCommand, ApiKeyEvent},
+    audit_export::{AuditExport, AuditExportCommand, AuditExportEvent},
     booking::{Booking, BookingCommand, BookingEvent},
     customer::{Customer, CustomerCommand, CustomerEvent},
     hijack::{Hijack, HijackCommand, HijackEvent},
@@ -226,6 +227,8 @@ registry! {
     SupportSession: SupportSession, SupportSessionCommand, SupportSessionEvent;
     /// A hijack: somebody acts as somebody else for a while.
     Hijack: Hijack, HijackCommand, HijackEvent;
+    /// An export of the log.
+    AuditExport: AuditExport, AuditExportCommand, AuditExportEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -252,7 +255,8 @@ impl AnyState {
             | Self::PermissionGrant(_)
             | Self::SupportRequest(_)
             | Self::SupportSession(_)
-            | Self::Hijack(_) => Vec::new(),
+            | Self::Hijack(_)
+            | Self::AuditExport(_) => Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ mod domains;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,18 @@ use crate::{
 };
 
 pub use domains::{Domain, MAX_DOMAINS};
+
+/// For how long a tenant that moved to a smaller plan still has the history, and the exports, of the larger one.
+pub const DOWNGRADE_GRACE: Duration = Duration::days(14);
+
+/// A plan that a tenant was on until not long ago.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedPlan {
+    /// The plan.
+    pub plan: String,
+    /// Since when it is not its plan any more.
+    pub at: DateTime<Utc>,
+}
 
 /// The state of a tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +38,9 @@ pub struct Tenant {
     pub name: String,
     /// Its plan.
     pub plan: String,
+    /// The plans it left within [`DOWNGRADE_GRACE`] of the last change, each once. Snapshots from before that have none.
+    #[serde(default)]
+    pub ended_plans: Vec<EndedPlan>,
     /// Whether anything of it may be used.
     pub active: bool,
     /// Whether it is a demo tenant.
@@ -50,6 +65,7 @@ impl Default for Tenant {
             slug: String::new(),
             name: String::new(),
             plan: String::new(),
+            ended_plans: Vec::new(),
             active: false,
             temporary: false,
             time_zone: Tz::Europe__Brussels,
@@ -177,6 +193,9 @@ pub enum TenantEvent {
     PlanChanged {
         /// The plan.
         plan: String,
+        /// When. Events from before there was a grace do not say, and leave none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<DateTime<Utc>>,
     },
     /// A bootstrap token was issued; before there were API keys.
     #[serde(rename = "tenant.token_issued")]
@@ -326,7 +345,7 @@ impl Decider for Tenant {
                 Ok(if *plan == self.plan {
                     Vec::new()
                 } else {
-                    vec![TenantEvent::PlanChanged { plan: plan.clone() }]
+                    vec![TenantEvent::PlanChanged { plan: plan.clone(), at: Some(context.now) }]
                 })
             }
             TenantCommand::ClaimDomain { domain_id, hostname, token } => {
@@ -347,6 +366,7 @@ impl Decider for Tenant {
                     slug: slug.as_str().to_owned(),
                     name: name.clone(),
                     plan: plan.clone(),
+                    ended_plans: Vec::new(),
                     active: true,
                     temporary: *temporary,
                     time_zone: *time_zone,
@@ -359,7 +379,13 @@ impl Decider for Tenant {
             TenantEvent::Activated => self.active = true,
             TenantEvent::Deactivated => self.active = false,
             TenantEvent::Renamed { name } => self.name.clone_from(name),
-            TenantEvent::PlanChanged { plan } => self.plan.clone_from(plan),
+            TenantEvent::PlanChanged { plan, at } => {
+                let left = std::mem::replace(&mut self.plan, plan.clone());
+                if let Some(at) = *at {
+                    self.ended_plans.retain(|ended| ended.plan != left && ended.at + DOWNGRADE_GRACE > at);
+                    self.ended_plans.push(EndedPlan { plan: left, at });
+                }
+            }
             TenantEvent::TokenIssued { token_id, .. } => drop(self.tokens.insert(*token_id, false)),
             TenantEvent::TokenRevoked { token_id } => drop(self.tokens.insert(*token_id, true)),
             TenantEvent::DomainClaimed { domain_id, hostname, token, claimed_at } => {
@@ -442,6 +468,23 @@ mod tests {
             .given(vec![created(), TenantEvent::Deactivated])
             .when(TenantCommand::Deactivate)
             .then_expect_events(vec![]);
+    }
+
+    #[test]
+    fn the_plans_of_the_last_two_weeks_are_known() {
+        let at = |hours| DateTime::UNIX_EPOCH + Duration::hours(hours);
+        let mut tenant = Tenant::default();
+        tenant.apply(&created());
+        for (plan, hours) in [("business", 1), ("free", 2), ("business", 3), ("starter", 4), ("free", 4)] {
+            tenant.apply(&TenantEvent::PlanChanged { plan: plan.into(), at: Some(at(hours)) });
+        }
+        let ended: Vec<_> = tenant.ended_plans.iter().map(|ended| (ended.plan.as_str(), ended.at)).collect();
+        assert_eq!(ended, [("free", at(3)), ("business", at(4)), ("starter", at(4))]);
+        tenant.apply(&TenantEvent::PlanChanged { plan: "starter".into(), at: Some(at(3 + 14 * 24)) });
+        let ended: Vec<_> = tenant.ended_plans.iter().map(|ended| ended.plan.as_str()).collect();
+        assert_eq!(ended, ["business", "starter", "free"]);
+        tenant.apply(&TenantEvent::PlanChanged { plan: "free".into(), at: None });
+        assert_eq!(tenant.plan, "free");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl From<diff::Change> for ShownChange {
     }
 }
 
-/// The history of a booking after a sequence, oldest first.
+/// The history of a booking after a sequence, as far as it was recorded since a time, oldest first.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
@@ -94,15 +94,18 @@ pub async fn list(
     connection: &mut PgConnection,
     booking_id: Uuid,
     after_sequence: Option<i64>,
+    since: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<HistoryRow>, sqlx::Error> {
     sqlx::query_as!(
         HistoryRow,
         r#"SELECT booking_id, sequence, position, event_type, recorded_at, occurred_at, actor, on_behalf_of, reason,
                   source, changes AS "changes: Json<Vec<ShownChange>>"
-           FROM booking_history WHERE booking_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"#,
+           FROM booking_history WHERE booking_id = $1 AND sequence > $2 AND recorded_at >= $3
+           ORDER BY sequence LIMIT $4"#,
         booking_id,
         after_sequence.unwrap_or(0),
+        since,
         limit
     )
     .fetch_all(connection)
@@ -190,7 +193,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::PermissionGrant(_)
         | AnyEvent::SupportRequest(_)
         | AnyEvent::SupportSession(_)
-        | AnyEvent::Hijack(_) => None,
+        | AnyEvent::Hijack(_)
+        | AnyEvent::AuditExport(_) => None,
     }
 }
 

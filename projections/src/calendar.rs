@@ -110,7 +110,8 @@ impl Projection for Calendar {
             | AnyEvent::PermissionGrant(_)
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
-            | AnyEvent::Hijack(_) => false,
+            | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_) => false,
         }
     }
 
@@ -138,7 +139,8 @@ impl Projection for Calendar {
                 | AnyEvent::PermissionGrant(_)
                 | AnyEvent::SupportRequest(_)
                 | AnyEvent::SupportSession(_)
-                | AnyEvent::Hijack(_) => {}
+                | AnyEvent::Hijack(_)
+                | AnyEvent::AuditExport(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;

@@ -4,17 +4,18 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    api_key::ApiKey, booking::Booking, customer::Customer, hijack::Hijack, lead::Lead, offering::Offering,
-    permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
-    schedule::Schedule, settings::Settings, support_request::SupportRequest, support_session::SupportSession,
-    tenant::Tenant, user::User,
+    api_key::ApiKey, audit_export::AuditExport, booking::Booking, customer::Customer, hijack::Hijack,
+    lead::Lead, offering::Offering, permission_grant::PermissionGrant, registry::AnyState,
+    resource::Resource, role::Role, schedule::Schedule, settings::Settings, support_request::SupportRequest,
+    support_session::SupportSession, tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, bookings, customers, domains, hijacks, leads, offerings, permission_grants,
-    resources, roles, schedules, settings, support_requests, support_sessions, tenants, users,
+    Combined, Schema, api_keys, audit_exports, bookings, customers, domains, hijacks, leads, offerings,
+    permission_grants, resources, roles, schedules, settings, support_requests, support_sessions, tenants,
+    users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -34,6 +35,7 @@ pub const TENANT_TABLES: &[&str] = &[
     "support_requests",
     "support_sessions",
     "hijacks",
+    "audit_exports",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
@@ -136,6 +138,7 @@ struct ByType<'a> {
     support_requests: Vec<Row<'a, SupportRequest>>,
     support_sessions: Vec<Row<'a, SupportSession>>,
     hijacks: Vec<Row<'a, Hijack>>,
+    audit_exports: Vec<Row<'a, AuditExport>>,
 }
 
 impl<'a> ByType<'a> {
@@ -168,6 +171,7 @@ impl<'a> ByType<'a> {
             AnyState::SupportRequest(state) => self.support_requests.push(row!(state)),
             AnyState::SupportSession(state) => self.support_sessions.push(row!(state)),
             AnyState::Hijack(state) => self.hijacks.push(row!(state)),
+            AnyState::AuditExport(state) => self.audit_exports.push(row!(state)),
         }
     }
 }
@@ -224,6 +228,9 @@ async fn write<'a>(
     }
     if !rows.hijacks.is_empty() {
         hijacks::write(connection, schema, &rows.hijacks).await?;
+    }
+    if !rows.audit_exports.is_empty() {
+        audit_exports::write(connection, schema, &rows.audit_exports).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

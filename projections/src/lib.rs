@@ -11,6 +11,7 @@
 
 pub mod api_calls;
 pub mod api_keys;
+pub mod audit_exports;
 pub mod booking_history;
 pub mod bookings;
 pub mod calendar;

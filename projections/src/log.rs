@@ -13,11 +13,25 @@ pub struct LogRow {
     pub leaf: Vec<u8>,
 }
 
+/// What retention leaves of a log: what was recorded at the cut or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// The cut.
+    pub cut: DateTime<Utc>,
+    /// A position with nothing readable before it: the first that is, or one a little before that. It only keeps what is
+    /// past the cut from being looked at.
+    pub floor: i64,
+}
+
 /// Which events are wanted; every field that is set narrows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogFilter {
     /// Past this position.
     pub after: i64,
+    /// Up to this position.
+    pub until: Option<i64>,
+    /// What retention leaves.
+    pub readable: Option<Readable>,
     /// Of this event type.
     pub event_type: Option<String>,
     /// Of this actor.
@@ -44,7 +58,14 @@ pub async fn page(
     limit: i64,
 ) -> Result<Vec<LogRow>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT position, leaf FROM events WHERE position > ");
-    query.push_bind(filter.after);
+    let floor = filter.readable.map_or(0, |readable| readable.floor - 1);
+    query.push_bind(filter.after.max(floor));
+    if let Some(until) = filter.until {
+        query.push(" AND position <= ").push_bind(until);
+    }
+    if let Some(readable) = filter.readable {
+        query.push(" AND recorded_at >= ").push_bind(readable.cut);
+    }
     if let Some(from) = filter.from {
         // Times rise with positions, so the first event at or after a time is found by halving.
         query.push(" AND recorded_at >= ").push_bind(from).push(" AND position > ");
@@ -69,6 +90,48 @@ pub async fn page(
     query.push(" ORDER BY position LIMIT ").push_bind(limit);
     let rows: Vec<(i64, Vec<u8>)> = query.build_query_as().fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(position, leaf)| LogRow { position, leaf }).collect())
+}
+
+/// The last position recorded before a time; 0 when there is none. Among what was not pruned: a position that was counts
+/// as recorded before every time.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn last_before(connection: &mut PgConnection, time: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new("SELECT coalesce(");
+    push_position_before(&mut query, time);
+    query.push(", 0)");
+    query.build_query_scalar().fetch_one(connection).await
+}
+
+/// Whether anything ever happened to an aggregate, whether or not the log still holds it.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn has_stream(
+    connection: &mut PgConnection,
+    aggregate_type: &str,
+    id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM streams WHERE aggregate_id = $1 AND aggregate_type = $2)")
+        .bind(id)
+        .bind(aggregate_type)
+        .fetch_one(connection)
+        .await
+}
+
+/// When an event was recorded; `None` when the log does not hold that position, or not any more.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn recorded_at(
+    connection: &mut PgConnection,
+    position: i64,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT recorded_at FROM events WHERE position = $1")
+        .bind(position)
+        .fetch_optional(connection)
+        .await
 }
 
 /// The last position recorded before a time: some twenty look-ups in the primary key, in place of a scan.

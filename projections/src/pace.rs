@@ -137,7 +137,8 @@ impl Projection for Pace {
             | AnyEvent::PermissionGrant(_)
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
-            | AnyEvent::Hijack(_) => false,
+            | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_) => false,
         }
     }
 
@@ -164,7 +165,8 @@ impl Projection for Pace {
                 | AnyEvent::PermissionGrant(_)
                 | AnyEvent::SupportRequest(_)
                 | AnyEvent::SupportSession(_)
-                | AnyEvent::Hijack(_) => None,
+                | AnyEvent::Hijack(_)
+                | AnyEvent::AuditExport(_) => None,
             })
             .collect();
         let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::tenant::Tenant;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -99,14 +99,15 @@ pub(crate) async fn write(
 ) -> Result<(), sqlx::Error> {
     let sql = schema.sql(
         "INSERT INTO {s}.tenants (id, slug, name, plan, active, temporary, time_zone, currency, region, version, position,
-                                  created_at, updated_at)
+                                  created_at, updated_at, ended_plans)
          SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::boolean[], $7::text[],
-                              $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::timestamptz[])
+                              $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::timestamptz[],
+                              $14::jsonb[])
          ON CONFLICT (id) DO UPDATE
          SET slug = EXCLUDED.slug, name = EXCLUDED.name, plan = EXCLUDED.plan, active = EXCLUDED.active,
              temporary = EXCLUDED.temporary, time_zone = EXCLUDED.time_zone, currency = EXCLUDED.currency,
              region = EXCLUDED.region, version = EXCLUDED.version, position = EXCLUDED.position,
-             updated_at = EXCLUDED.updated_at",
+             updated_at = EXCLUDED.updated_at, ended_plans = EXCLUDED.ended_plans",
     );
     sqlx::query(&sql)
         .bind(column!(rows, row => row.id))
@@ -122,6 +123,7 @@ pub(crate) async fn write(
         .bind(column!(rows, row => row.position))
         .bind(column!(rows, row => row.created_at))
         .bind(column!(rows, row => row.updated_at))
+        .bind(column!(rows, row => Json(&row.state.ended_plans)))
         .execute(connection)
         .await?;
     Ok(())

@@ -175,7 +175,7 @@ pub async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<Arc<P
 }
 
 /// What whoever is in a support session or a hijack must not do, whatever they are, or whoever they act as: what would
-/// let them in again, or others. In a redacted session nothing is changed at all.
+/// let them in again, or others, and take data out at large. In a redacted session nothing is changed at all.
 ///
 /// # Errors
 /// `support_read_only` or `forbidden`.
@@ -185,7 +185,16 @@ fn may_in_masquerade(
     path: &str,
     requirement: Requirement,
 ) -> Result<()> {
-    if principal.within().is_none() || matches!(parts.method, Method::GET | Method::HEAD) {
+    if principal.within().is_none() {
+        return Ok(());
+    }
+    let side = requirement.of_side(principal.tenant.is_some());
+    if let Requirement::Tenant(resource, ..) | Requirement::Platform(resource, _) = side
+        && resource.takes_out()
+    {
+        return Err(Problem::not_in_masquerade());
+    }
+    if matches!(parts.method, Method::GET | Method::HEAD) {
         return Ok(());
     }
     // Leaving is open to everybody; and an attempt to go on to another account is refused, and written down, where it is
@@ -196,7 +205,7 @@ fn may_in_masquerade(
     if matches!(principal.credential, Credential::Support { mode: SupportMode::Redacted, .. }) {
         return Err(Problem::read_only());
     }
-    let lets_in = match requirement.of_side(principal.tenant.is_some()) {
+    let lets_in = match side {
         Requirement::SignedIn => true,
         Requirement::Tenant(resource, ..) | Requirement::Platform(resource, _) => resource.lets_in(),
         Requirement::Public | Requirement::Either { .. } => false,

@@ -16,7 +16,7 @@ use daybook_domain::{
 };
 use daybook_projections::Schema;
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
+use sqlx::{Row as _, postgres::PgRow};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     keys::Keys,
+    retention::{self, Retention},
     tenancy::{Access, Database, TenancyError, TenantTx},
 };
 
@@ -52,8 +53,8 @@ pub struct ActiveTenant {
     pub sessions_per_user: u32,
     /// Calls an hour for each API key.
     pub api_calls_per_hour: u32,
-    /// For how many days its history is kept.
-    pub audit_history_days: u32,
+    /// What is kept of its history.
+    pub retention: Retention,
     /// Whether it is a temporary one, which holds nobody's data.
     pub temporary: bool,
 }
@@ -111,30 +112,33 @@ impl AuthDirectory {
         }
         let attempted = "look up a tenant and its plan";
         let mut tx = TenantTx::begin(self.inner.database.app(), &Schema::platform(), Access::Read).await?;
-        let row: Option<(String, String, String, i32, i32, i32, bool)> = sqlx::query_as(
-            "SELECT t.slug, t.name, t.plan, p.sessions_per_user, p.api_calls_per_hour, p.audit_history_days, t.temporary
+        let row = sqlx::query(&format!(
+            "SELECT {}, t.slug, t.name, p.sessions_per_user, p.api_calls_per_hour, t.temporary
              FROM daybook_platform.tenants t JOIN daybook_platform.plans p ON p.id = t.plan
              WHERE t.id = $1 AND t.active",
-        )
+            retention::COLUMNS
+        ))
         .bind(id.0)
         .fetch_optional(&mut *tx)
         .await
         .map_err(TenancyError::db(attempted))?;
         tx.release();
-        let count = |number: i32| u32::try_from(number).unwrap_or(0);
-        let found = row.map(|(slug, name, plan, sessions, calls, days, temporary)| {
-            let (sessions_per_user, api_calls_per_hour) = (count(sessions), count(calls));
-            Arc::new(ActiveTenant {
+        let read = |row: PgRow| -> Result<ActiveTenant, sqlx::Error> {
+            let count = |number: i32| u32::try_from(number).unwrap_or(0);
+            let kept = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+            let retention = Retention::new(kept);
+            Ok(ActiveTenant {
                 id,
-                slug,
-                name,
-                plan,
-                sessions_per_user,
-                api_calls_per_hour,
-                audit_history_days: count(days),
-                temporary,
+                slug: row.try_get(5)?,
+                name: row.try_get(6)?,
+                plan: retention.plan.clone(),
+                sessions_per_user: count(row.try_get(7)?),
+                api_calls_per_hour: count(row.try_get(8)?),
+                retention,
+                temporary: row.try_get(9)?,
             })
-        });
+        };
+        let found = row.map(read).transpose().map_err(TenancyError::db(attempted))?.map(Arc::new);
         self.inner.tenants.put(id, asked, found.clone());
         Ok(found)
     }

@@ -77,8 +77,9 @@ const fn either(resource: Resource, of_tenant: Action, of_platform: Action) -> R
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
-    ApiKeys, Audit, Availability, Bookings, Calendar, Customers, Domains, Leads, Offerings, PermissionGrants,
-    Plans, PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Support, Tenants, Users,
+    ApiKeys, Audit, AuditExports, Availability, Bookings, Calendar, Customers, Domains, Leads, Offerings,
+    PermissionGrants, Plans, PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Support,
+    Tenants, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -205,6 +206,9 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/api-calls", tenant(Audit, Read)),
+    // It leaves something behind in the log, and takes much out of it.
+    ("GET", "/api/v1/audit/export", tenant(AuditExports, Create)),
+    ("GET", "/api/v1/audit/retention", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/stream", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/support", tenant(Audit, Read)),

@@ -479,7 +479,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::PermissionGrant(_)
             | AnyState::SupportRequest(_)
             | AnyState::SupportSession(_)
-            | AnyState::Hijack(_) => {}
+            | AnyState::Hijack(_)
+            | AnyState::AuditExport(_) => {}
         }
     }
     if !capacities.is_empty() {

@@ -178,6 +178,11 @@ impl<'w, 't> Work<'w, 't> {
         self.head.recorded_at
     }
 
+    /// The log's last position, with what this batch has decided so far.
+    pub(super) fn position(&self) -> i64 {
+        self.head.position
+    }
+
     /// Loads in one go every named aggregate that is not cached.
     async fn prefetch(&mut self, units: &[&Unit]) -> Result<(), StoreError> {
         let mut wanted: Vec<(Uuid, AggregateType)> = Vec::new();

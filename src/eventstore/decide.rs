@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    ApiKeyId, BookingId, CustomerId, Decider, DomainError, GrantId, HijackId, Interval, LeadId, OfferingId,
-    ResourceId, RoleId, ScheduleId, SupportRequestId, SupportSessionId, TenantId, UserId,
+    ApiKeyId, AuditExportId, BookingId, CustomerId, Decider, DomainError, GrantId, HijackId, Interval,
+    LeadId, OfferingId, ResourceId, RoleId, ScheduleId, SupportRequestId, SupportSessionId, TenantId, UserId,
     api_key::ApiKeyContext,
+    audit_export::AuditExportContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
     customer::{Customer, CustomerContext},
     lead::{LeadCommand, LeadContext},
@@ -117,6 +118,12 @@ pub(super) async fn decide(
         (AnyCommand::Hijack(asked), AnyState::Hijack(hijack)) => {
             let context = masquerade::hijack_context(work, HijackId(command.id), hijack, asked).await?;
             run(hijack.as_ref(), asked, &context)
+        }
+        (AnyCommand::AuditExport(asked), AnyState::AuditExport(export)) => {
+            // Its time is the database's: nothing of an export is history.
+            let context =
+                AuditExportContext { now: work.now(), id: AuditExportId(command.id), head: work.position() };
+            run(export.as_ref(), asked, &context)
         }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),

@@ -19,7 +19,8 @@ use super::{
     client_address::ClientAddress,
     headers::{
         IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LAST_EVENT_ID, RATE_LIMIT, RATE_LIMIT_POLICY, TRACEPARENT,
-        X_GUEST_TOKEN, X_LOG_POSITION, X_LOG_RECEIPT, X_MIN_POSITION, X_REQUEST_ID, X_TENANT_SLUG,
+        X_EXPORT_ID, X_EXPORT_UNTIL, X_GUEST_TOKEN, X_LOG_POSITION, X_LOG_RECEIPT, X_MIN_POSITION, X_READABLE_FROM,
+        X_REQUEST_ID, X_TENANT_SLUG,
     },
 };
 use crate::{
@@ -215,7 +216,7 @@ pub fn layer(state: &AppState) -> CorsLayer {
         .max_age(MAX_AGE)
 }
 
-fn exposed() -> [HeaderName; 9] {
+fn exposed() -> [HeaderName; 13] {
     [
         header::ETAG,
         header::LOCATION,
@@ -226,6 +227,10 @@ fn exposed() -> [HeaderName; 9] {
         IDEMPOTENT_REPLAYED,
         RATE_LIMIT,
         RATE_LIMIT_POLICY,
+        X_READABLE_FROM,
+        X_EXPORT_ID,
+        X_EXPORT_UNTIL,
+        header::CONTENT_DISPOSITION,
     ]
 }
 

@@ -48,6 +48,12 @@ pub fn serialising<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Runs `f` with everything shown, on this thread only and whatever request is in progress: for a file of somebody who
+/// may read all of it.
+pub fn in_the_clear<R>(f: impl FnOnce() -> R) -> R {
+    CURRENT.sync_scope(Disclosure::Clear, || disclosing(f))
+}
+
 #[cfg(test)]
 mod tests {
     use daybook_domain::disclosed::Disclosed;

@@ -16,6 +16,12 @@ pub const X_LOG_RECEIPT: HeaderName = HeaderName::from_static("x-log-receipt");
 pub const X_MIN_POSITION: HeaderName = HeaderName::from_static("x-min-position");
 /// The position a client of a stream of events was told last.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Where the part of the log begins that the plan keeps: a list of history begins there at the earliest.
+pub const X_READABLE_FROM: HeaderName = HeaderName::from_static("x-readable-from");
+/// The id of an export.
+pub const X_EXPORT_ID: HeaderName = HeaderName::from_static("x-export-id");
+/// The position an export ends with.
+pub const X_EXPORT_UNTIL: HeaderName = HeaderName::from_static("x-export-until");
 /// The key under which a POST may be repeated.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks the answer to a repeated request.

@@ -25,6 +25,7 @@ pub mod position;
 pub mod problem;
 pub mod query;
 pub mod respond;
+pub mod retained;
 pub mod scope;
 pub mod utc;
 

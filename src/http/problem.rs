@@ -80,6 +80,8 @@ codes! {
     IdempotencyInFlight = CONFLICT, "idempotency_in_flight", "A request with this key is in flight";
     /// The hold ran out and its place is gone.
     HoldExpired = GONE, "hold_expired", "The hold has expired";
+    /// The plan does not keep history that far back.
+    RetentionExpired = GONE, "retention_expired", "Past what the plan keeps";
     /// The version given is stale.
     VersionConflict = PRECONDITION_FAILED, "version_conflict", "The version is not the current one";
     /// More bytes than allowed.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
-use daybook_domain::TenantId;
+use daybook_domain::{TenantId, tenant::DOWNGRADE_GRACE};
 use daybook_projections::Schema;
 use sqlx::Executor as _;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,13 @@ pub async fn run(store: EventStore, settings: WorkerSettings, stop: Cancellation
 pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64, TenancyError> {
     let attempted = "drop old months of the access log";
     let months: Vec<(Uuid, i32, String)> = sqlx::query_as(
-        "SELECT t.id, p.audit_history_days, month.relname::text
+        // As `retention` has it: the plan's days, or for a while the most of a plan that was left.
+        "SELECT t.id, greatest(p.audit_history_days, (
+                    SELECT max(left_plan.audit_history_days)
+                    FROM jsonb_to_recordset(t.ended_plans) AS ended (plan text, at timestamptz)
+                    JOIN daybook_platform.plans left_plan ON left_plan.id = ended.plan
+                    WHERE ended.at + make_interval(days => $2) > $1
+                )), month.relname::text
          FROM daybook_platform.tenants t
          JOIN daybook_platform.plans p ON p.id = t.plan
          JOIN pg_namespace n ON n.nspname = 't_' || replace(t.id::text, '-', '')
@@ -56,6 +62,8 @@ pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64
          JOIN pg_class month ON month.oid = i.inhrelid
          ORDER BY t.id, month.relname",
     )
+    .bind(now)
+    .bind(i32::try_from(DOWNGRADE_GRACE.num_days()).unwrap_or(0))
     .fetch_all(database.owner())
     .await
     .map_err(TenancyError::db(attempted))?;

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod api_calls;
+mod audit_export;
 mod audit_stream;
 mod bad_input;
 mod batching;
@@ -56,6 +57,7 @@ mod projections;
 mod public;
 mod races;
 mod redacted_writes;
+mod retention;
 mod revocation;
 #[cfg(feature = "route53")]
 mod route53;

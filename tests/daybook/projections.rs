@@ -162,7 +162,7 @@ async fn read_models_follow_the_log_and_equal_a_fresh_replay() {
     assert_eq!(rows, [(15, 1, 3, 15_000), (15, 1, 2, 10_000)]);
     assert_eq!((report[0].cancelled_bookings, report[0].cancelled_nights), (1, 2));
 
-    let history = booking_history::list(&mut tx, moved, None, 10).await.unwrap();
+    let history = booking_history::list(&mut tx, moved, None, DateTime::UNIX_EPOCH, 10).await.unwrap();
     let types: Vec<&str> = history.iter().map(|row| row.event_type.as_str()).collect();
     assert_eq!(types, ["booking.held", "booking.confirmed", "booking.rescheduled"]);
     assert!(
@@ -173,7 +173,10 @@ async fn read_models_follow_the_log_and_equal_a_fresh_replay() {
             .any(|change| change.path == "/status" && change.new == Shown::Open("confirmed".into()))
     );
     assert_eq!(history[2].reason.expose().map(String::as_str), Some("as told"));
-    assert_eq!(booking_history::list(&mut tx, moved, Some(2), 10).await.unwrap().len(), 1);
+    assert_eq!(
+        booking_history::list(&mut tx, moved, Some(2), DateTime::UNIX_EPOCH, 10).await.unwrap().len(),
+        1
+    );
 
     let filter = bookings::BookingFilter { resource_id: Some(house.pool), ..Default::default() };
     let page = bookings::list(&mut tx, &filter, Some(kept), 10).await.unwrap();
@@ -251,9 +254,15 @@ async fn an_event_that_cannot_be_folded_parks_its_booking_and_no_other() {
     assert!(status.iter().all(|it| it.lag_events == 0 && it.status == "live"), "{status:?}");
     assert_eq!(parked(status), [0, 2, 0]);
     let mut tx = house.read().await;
-    assert_eq!(booking_history::list(&mut tx, healthy, None, 10).await.unwrap().len(), 3);
+    assert_eq!(
+        booking_history::list(&mut tx, healthy, None, DateTime::UNIX_EPOCH, 10).await.unwrap().len(),
+        3
+    );
     // The first, and the one in the way.
-    assert_eq!(booking_history::list(&mut tx, poisoned, None, 10).await.unwrap().len(), 2);
+    assert_eq!(
+        booking_history::list(&mut tx, poisoned, None, DateTime::UNIX_EPOCH, 10).await.unwrap().len(),
+        2
+    );
     tx.commit().await.unwrap();
 
     let again = projector::retry(&app.store, &tenant.schema(), "booking_history", None).await.unwrap();

@@ -1,7 +1,7 @@
 //! `GET /audit/api-calls`
 
 use axum::{extract::State, response::Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use daybook_domain::ApiKeyId;
 use daybook_projections::api_calls::{self, ApiCallFilter, ApiCallRow};
 use serde::Serialize;
@@ -14,9 +14,9 @@ use crate::{
         context::CallContext,
         cursor::{Cursors, Listing, Page},
         position::{self, MinPosition},
-        problem::{Problem, ProblemBody, Result},
+        problem::{ProblemBody, Result},
         query::{FromParams, Moment, Params, Query},
-        respond,
+        respond, retained,
     },
 };
 
@@ -90,12 +90,13 @@ pub async fn list(
     let scope = format!("api calls {filter:?}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
     let past: Option<(DateTime<Utc>, Uuid)> = cursors.decode(&page)?;
-    let tenant = state.auth().active_tenant(call.caller.tenant).await?.ok_or_else(Problem::not_found)?;
     // A month is dropped as a whole; what of it is past retention is not shown until then.
-    let kept = crate::clock::now() - TimeDelta::days(tenant.audit_history_days.into());
-    filter.from = Some(filter.from.map_or(kept, |from| from.max(kept)));
+    let cut = retained::cut(&state, &call).await?;
+    filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read(&state, &call, MinPosition(None)).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = api_calls::page(&mut tx, &filter, past, page.fetch()).await?;
     tx.release();
-    respond::json(&cursors.page(&page, rows, |last| (last.at, last.request_id), ApiCall::from))
+    let answer = respond::json(&cursors.page(&page, rows, |last| (last.at, last.request_id), ApiCall::from))?;
+    Ok(retained::mark(answer, cut))
 }

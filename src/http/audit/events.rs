@@ -15,7 +15,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Moment, Params, Query},
-        respond,
+        respond, retained,
     },
 };
 
@@ -29,34 +29,43 @@ pub struct Question {
 impl FromParams for Question {
     fn from_params(params: &mut Params<'_>) -> Result<Self> {
         let page = Page::take(params)?;
-        let after = params.optional::<i64>("after")?.unwrap_or(0);
-        if after < 0 {
-            return Err(Problem::field("?after", "out_of_range", "a position is not negative"));
-        }
-        let (aggregate_type, aggregate_id) = match params.text("aggregate")? {
-            None => (None, None),
-            Some(text) => {
-                let (kind, id) = aggregate(&text).ok_or_else(|| {
-                    Problem::field(
-                        "?aggregate",
-                        "invalid_value",
-                        "expected an id, or a type and an id as type:id",
-                    )
-                })?;
-                (kind.map(|kind| kind.as_str().to_owned()), Some(id))
-            }
-        };
-        let filter = LogFilter {
-            after,
-            event_type: params.text("type")?,
-            actor: params.text("actor")?,
-            aggregate_id,
-            aggregate_type,
-            from: params.optional::<Moment>("from")?.map(|moment| moment.0),
-            to: params.optional::<Moment>("to")?.map(|moment| moment.0),
-        };
-        Ok(Self { filter, page })
+        Ok(Self { filter: filter(params)?, page })
     }
+}
+
+/// Which events are wanted, as every read of the log takes it.
+///
+/// # Errors
+/// `validation_failed` at the parameter that is wrong.
+pub(super) fn filter(params: &mut Params<'_>) -> Result<LogFilter> {
+    let after = params.optional::<i64>("after")?.unwrap_or(0);
+    if after < 0 {
+        return Err(Problem::field("?after", "out_of_range", "a position is not negative"));
+    }
+    let (aggregate_type, aggregate_id) = match params.text("aggregate")? {
+        None => (None, None),
+        Some(text) => {
+            let (kind, id) = aggregate(&text).ok_or_else(|| {
+                Problem::field(
+                    "?aggregate",
+                    "invalid_value",
+                    "expected an id, or a type and an id as type:id",
+                )
+            })?;
+            (kind.map(|kind| kind.as_str().to_owned()), Some(id))
+        }
+    };
+    Ok(LogFilter {
+        after,
+        until: None,
+        readable: None,
+        event_type: params.text("type")?,
+        actor: params.text("actor")?,
+        aggregate_id,
+        aggregate_type,
+        from: params.optional::<Moment>("from")?.map(|moment| moment.0),
+        to: params.optional::<Moment>("to")?.map(|moment| moment.0),
+    })
 }
 
 fn aggregate(text: &str) -> Option<(Option<AggregateType>, Uuid)> {
@@ -66,7 +75,8 @@ fn aggregate(text: &str) -> Option<(Option<AggregateType>, Uuid)> {
     }
 }
 
-/// Events of the log by position.
+/// Events of the log by position, from where the plan's history begins, which `X-Readable-From` says. To go on from a
+/// position whose next event is past that is 410, as is a time that ends before it.
 #[utoipa::path(
     get, path = "/api/v1/audit/events", tag = "audit", operation_id = "audit_events",
     params(
@@ -93,11 +103,20 @@ pub async fn events(
 ) -> Result<Response> {
     let scope = format!("audit {filter:?}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
+    let named = filter.after;
     if let Some(last) = cursors.decode(&page)? {
         filter.after = last;
     }
+    let cut = retained::cut(&state, &call).await?;
     let mut tx = position::read(&state, &call, min).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
+    if filter.after == named {
+        retained::goes_on_from(&mut tx, named, cut).await?;
+    }
+    filter.readable = Some(retained::readable(&state, &mut tx, &call.schema, cut).await?);
     let mut rows = log::page(&mut tx, &filter, page.fetch()).await?;
     tx.release();
-    respond::json_of_about(1_000 + rows.len() * 1_400, &AuditPage::new(&mut rows, &page, &cursors)?)
+    let length = 1_000 + rows.len() * 1_400;
+    let answer = respond::json_of_about(length, &AuditPage::new(&mut rows, &page, &cursors)?)?;
+    Ok(retained::mark(answer, cut))
 }

@@ -45,6 +45,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query},
+        retained,
     },
     limits::streams::Place,
 };
@@ -140,9 +141,9 @@ pub async fn live(
     let place = state.streams().enter(&call.caller)?;
     // Before the log is read: what is written meanwhile is then news.
     let head_moves = state.store().head_watch(&call.schema);
+    let cut = retained::cut(&state, &call).await?;
     let mut tx = position::read(&state, &call, MinPosition(None)).await?;
     let head = positions::head(&mut tx).await?;
-    tx.release();
     filter.after = match (last, after) {
         // To wait for a position that nobody was told yet would hide what is written until then.
         (Some(last), _) if last > head => return Err(not_a_position()),
@@ -152,6 +153,9 @@ pub async fn live(
         (Some(after), _) | (None, Some(after)) => after,
         (None, None) => head,
     };
+    // What was told last has been followed by something that nobody can be told any more: that is no place to go on from.
+    retained::goes_on_from(&mut tx, filter.after, cut).await?;
+    tx.release();
     let now = Instant::now();
     let live = Live {
         schema: call.schema,
@@ -264,7 +268,9 @@ impl Live {
     async fn read(&mut self) -> Result<Vec<LogRow>> {
         self.asked = Instant::now();
         self.head_moves.mark_unchanged();
+        let cut = retained::cut_of(&self.state, &self.schema).await?;
         let mut tx = position::read_in(&self.state, &self.schema, MinPosition(None)).await?;
+        self.filter.readable = Some(retained::readable(&self.state, &mut tx, &self.schema, cut).await?);
         // The head first: what is written between the two is on the page or past this head, never skipped.
         let head = positions::head(&mut tx).await?;
         let rows = log::page(&mut tx, &self.filter, i64::try_from(PAGE).unwrap_or(i64::MAX)).await?;

@@ -18,7 +18,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query},
-        respond,
+        respond, retained,
     },
 };
 
@@ -32,7 +32,7 @@ impl FromParams for Question {
     }
 }
 
-/// Every event of one aggregate, oldest first.
+/// Every event of one aggregate that the plan keeps, oldest first; 410 where it has some, and all are past that.
 #[utoipa::path(
     get, path = "/api/v1/audit/streams/{type}/{id}", tag = "audit", operation_id = "audit_stream",
     params(
@@ -63,17 +63,22 @@ pub async fn stream(
     let scope = format!("stream {kind} {id}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
     let after: Option<i64> = cursors.decode(&page)?;
-    let filter = LogFilter {
+    let cut = retained::cut(&state, &call).await?;
+    let mut filter = LogFilter {
         after: after.unwrap_or(0),
         aggregate_id: Some(id),
         aggregate_type: Some(kind.as_str().to_owned()),
         ..LogFilter::default()
     };
     let mut tx = position::read(&state, &call, min).await?;
+    filter.readable = Some(retained::readable(&state, &mut tx, &call.schema, cut).await?);
     let mut rows = log::page(&mut tx, &filter, page.fetch()).await?;
-    tx.release();
     if rows.is_empty() && after.is_none() {
-        return Err(Problem::not_found());
+        let known = log::has_stream(&mut tx, kind.as_str(), id).await?;
+        return Err(if known { retained::expired(cut) } else { Problem::not_found() });
     }
-    respond::json_of_about(1_000 + rows.len() * 1_400, &AuditPage::new(&mut rows, &page, &cursors)?)
+    tx.release();
+    let length = 1_000 + rows.len() * 1_400;
+    let answer = respond::json_of_about(length, &AuditPage::new(&mut rows, &page, &cursors)?)?;
+    Ok(retained::mark(answer, cut))
 }

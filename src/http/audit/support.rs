@@ -30,7 +30,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Moment, Params, Query},
-        respond,
+        respond, retained,
         support::sessions::STATES,
     },
     tenancy::TenantTx,
@@ -139,7 +139,7 @@ pub struct Activity {
     aggregate_type: Option<String>,
 }
 
-/// Support sessions and hijacks, newest first, each with the first of what was seen and done in it.
+/// Support sessions and hijacks as far back as the plan keeps history, newest first, each with the first of what was seen and done in it.
 #[utoipa::path(
     get, path = "/api/v1/audit/support", tag = "audit", operation_id = "audit_support",
     params(
@@ -162,14 +162,17 @@ pub async fn list(
     State(state): State<AppState>,
     call: CallContext,
     min: MinPosition,
-    Query(List { filter, mut page }): Query<List>,
+    Query(List { mut filter, mut page }): Query<List>,
 ) -> Result<Response> {
     let scope = format!("audit of support {filter:?}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
     let before: Option<Uuid> = cursors.decode(&page)?;
     // Of each session the log is asked as well.
     page.limit = page.limit.min(MOST);
+    let cut = retained::cut(&state, &call).await?;
+    filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read(&state, &call, min).await?;
+    retained::reaches(&mut tx, filter.to, cut).await?;
     let rows = support_audit::list(&mut tx, &filter, before, page.fetch()).await?;
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let mut items = Vec::with_capacity(rows.len());
@@ -180,7 +183,8 @@ pub async fn list(
         items.push((row, activity));
     }
     tx.release();
-    respond::json(&cursors.page(&page, items, |(row, _)| row.id, |(row, activity)| body(row, activity)))
+    let listing = cursors.page(&page, items, |(row, _)| row.id, |(row, activity)| body(row, activity));
+    Ok(retained::mark(respond::json(&listing)?, cut))
 }
 
 /// Which page of what was seen and done.
@@ -220,6 +224,10 @@ pub async fn one(
     let filter = SupportAuditFilter { id: Some(id), ..SupportAuditFilter::default() };
     let mut tx = position::read(&state, &call, min).await?;
     let row = support_audit::list(&mut tx, &filter, None, 1).await?.pop().ok_or_else(Problem::not_found)?;
+    let cut = retained::cut(&state, &call).await?;
+    if row.started_at < cut {
+        return Err(retained::expired(cut));
+    }
     let most = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
     let found = activity(&mut tx, &row, after, most).await?;
     tx.release();

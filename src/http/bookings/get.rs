@@ -24,7 +24,7 @@ use crate::{
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query, Value},
         respond::{self, wrong_type},
-        scope,
+        retained, scope,
     },
 };
 
@@ -46,7 +46,7 @@ impl FromParams for AsOf {
     }
 }
 
-/// Get a booking as it is, or as it was.
+/// Get a booking as it is, or as it was at a position or time that the plan's history still has (410 where it does not).
 #[utoipa::path(
     get, path = "/api/v1/bookings/{id}", tag = "bookings", operation_id = "get_booking",
     params(
@@ -78,10 +78,15 @@ pub async fn get(
         let row = bookings::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
         scope::booking(&call, &row)?;
     }
-    if let Until::Position(position) = until
-        && position > positions::head(&mut tx).await?
-    {
-        return Err(Problem::field("?as_of", "out_of_range", "the log has not come that far"));
+    let cut = retained::cut(&state, &call).await?;
+    match until {
+        Until::Position(position) if position > positions::head(&mut tx).await? => {
+            return Err(Problem::field("?as_of", "out_of_range", "the log has not come that far"));
+        }
+        // Before anything happened there was nothing, which is of the time of the first event.
+        Until::Position(position) => retained::holds(&mut tx, position.max(1), cut).await?,
+        Until::Time(time) if time < cut => retained::holds(&mut tx, 1, cut).await?,
+        Until::Time(_) | Until::Sequence(_) | Until::End => {}
     }
     let stream = StreamRef { aggregate_type: AggregateType::Booking, id };
     let mut reader = Reader::disclosing(&call.schema, state.store().keys());

@@ -21,7 +21,7 @@ use crate::{
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query},
-        respond, scope,
+        respond, retained, scope,
     },
 };
 
@@ -91,7 +91,7 @@ impl FromParams for History {
     }
 }
 
-/// Every change of a booking as a diff, oldest first.
+/// Every change of a booking that the plan keeps as a diff, oldest first; 410 where all of them are past that.
 #[utoipa::path(
     get, path = "/api/v1/bookings/{id}/history", tag = "bookings", operation_id = "booking_history",
     params(
@@ -116,12 +116,17 @@ pub async fn history(
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &question);
     let after: Option<i64> = cursors.decode(&page)?;
     let mut tx = position::read_followed(&state, &call, min, "booking_history").await?;
-    let rows = booking_history::list(&mut tx, id, after, page.fetch()).await?;
+    let cut = retained::cut(&state, &call).await?;
+    let rows = booking_history::list(&mut tx, id, after, cut, page.fetch()).await?;
     // Nothing yet: it is either unknown or not followed so far.
     if rows.is_empty() || call.caller.scope < Scope::Tenant {
         let row = bookings::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
         scope::booking(&call, &row)?;
+        if row.updated_at < cut {
+            return Err(retained::expired(cut));
+        }
     }
     tx.release();
-    respond::json(&cursors.page(&page, rows, |row| row.sequence, HistoryItem::from))
+    let answer = respond::json(&cursors.page(&page, rows, |row| row.sequence, HistoryItem::from))?;
+    Ok(retained::mark(answer, cut))
 }

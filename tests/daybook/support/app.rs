@@ -139,6 +139,7 @@ impl TestApp {
         patch: SettingsPatch,
         pools: &PoolSettings,
     ) -> Self {
+        super::cryptography();
         let database =
             Database::connect(db.app_options.clone(), db.owner_options.clone(), pools).await.unwrap();
         migrate::platform(&database).await.unwrap();

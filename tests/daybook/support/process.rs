@@ -32,6 +32,7 @@ pub struct Server {
 impl Host {
     /// With a private PostgreSQL on a real disk: in memory nothing is lost that fsync would keep.
     pub fn embedded() -> Self {
+        super::cryptography();
         let directory = tempfile::Builder::new().prefix("daybook-test").tempdir_in("/var/tmp").unwrap();
         // As root, PostgreSQL runs as another user, who has to get through.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -40,6 +41,7 @@ impl Host {
 
     /// On a database of the test cluster.
     pub fn on(db: &TestDb) -> Self {
+        super::cryptography();
         let directory = tempfile::tempdir().unwrap();
         let urls = Some((db.app_url.clone(), db.owner_url.clone()));
         Self { data: directory.path().join("data"), urls, filter: "warn", directory }

@@ -288,6 +288,7 @@ impl Walker<'_> {
                 "revoked",
                 "expired",
             ]),
+            "format" => add(&["ndjson", "csv", "parquet"]),
             "mode" => add(&["nights", "slot"]),
             "kind" => add(&["unit", "pool"]),
             "by" => add(&["month", "week", "day", "offering", "resource"]),
