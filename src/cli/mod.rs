@@ -68,14 +68,19 @@ enum Command {
     Audit(audit::AuditCommand),
 }
 
-/// Parses the arguments of the process and runs the command: exit 0 ok, 1 failed, 2 usage.
+/// Parses the arguments of the process and runs the command: exit 0 ok, 1 failed, 2 usage; `audit verify` knows a 3.
 pub async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    if let Command::Audit(command) = &cli.command
+        && let Some(code) = command.offline()
+    {
+        return code;
+    }
     match run(cli).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // People read this one; the chain of causes is theirs to see, unlike a client's.
             let _ = writeln!(std::io::stderr(), "daybook: {error:#}");
@@ -84,7 +89,7 @@ pub async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let listen = match &cli.command {
         Command::Serve { listen } => *listen,
         Command::Demo(args) => args.listen,
@@ -103,8 +108,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(command) => keys::run(settings, command).await,
         Command::Import(command) => import::run(settings, command).await,
         Command::Projections(command) => projections::run(settings, command).await,
-        Command::Audit(command) => audit::run(settings, command).await,
+        // What verification finds is how the process ends.
+        Command::Audit(command) => return audit::run(settings, command).await,
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// Prints a line for people or programs; a closed pipe is not an error.

@@ -16,6 +16,7 @@ pub mod lane;
 pub mod leaf;
 pub mod load;
 mod masquerade;
+pub mod open;
 mod record;
 pub mod seal;
 

@@ -11,7 +11,9 @@ use super::{
     report::{Finding, Report},
 };
 use crate::{
-    bundle::format::{HeadFile, InclusionFile, Kind, KeysFile, OriginKeys, RECORD_TYPES, RecordLine, tile_path},
+    bundle::format::{
+        HeadFile, InclusionFile, KeysFile, Kind, OriginKeys, RECORD_TYPES, RecordLine, tile_path,
+    },
     eventstore::leaf::leaf_hash,
     ledger::{
         cause::Cause,
@@ -41,7 +43,8 @@ pub(super) fn checkpoint(bytes: &[u8], keys: &[String], report: &mut Report) -> 
     let file = Kind::Checkpoint;
     let note = std::str::from_utf8(bytes).unwrap_or_default();
     let parsed = Checkpoint::parse(note).ok();
-    let Some((checkpoint, log_id)) = parsed.and_then(|parsed| Some((log_id(&parsed.origin)?, parsed)))
+    let Some((checkpoint, log_id)) = parsed
+        .and_then(|parsed| Some((log_id(&parsed.origin)?, parsed)))
         .map(|(log_id, parsed)| (parsed, log_id))
     else {
         report.find(Finding::new(Cause::Malformed, "this is no checkpoint of a log").of(file));
@@ -100,7 +103,8 @@ pub(super) fn upper(tiles: &Tiles, order: &[tree::TileId], signed: &Signed, repo
     for id in order {
         let tile = tiles.get(*id).unwrap_or_default();
         // What is not full is on the right edge, and of it the root is made.
-        if tile.len() as u64 == TILE_WIDTH * 32 && hash_above(tiles, *id) != Some(Tile::subtree_hash(tile).0) {
+        if tile.len() as u64 == TILE_WIDTH * 32 && hash_above(tiles, *id) != Some(Tile::subtree_hash(tile).0)
+        {
             let why = "the tile is not the one of the tree";
             report.find(Finding::new(Cause::TreeMismatch, why).of(tile_path(*id, *size)));
         }
@@ -120,8 +124,9 @@ pub(super) fn heads(
         let inconsistent = |why: &str| find(Cause::HeadLogInconsistent, why);
         let keys = keys.ok_or_else(|| inconsistent("there are no keys of the log of heads"))?;
         let note = std::str::from_utf8(note).unwrap_or_default();
-        let heads = Checkpoint::verify(note, &keys.origin, &vkeys(keys))
-            .map_err(|cause| Finding::new(cause, "the checkpoint is not one of the log of heads").of(Kind::HeadCheckpoint))?;
+        let heads = Checkpoint::verify(note, &keys.origin, &vkeys(keys)).map_err(|cause| {
+            Finding::new(cause, "the checkpoint is not one of the log of heads").of(Kind::HeadCheckpoint)
+        })?;
         if !keys.origin.ends_with("/heads") {
             return Err(inconsistent("the keys are not of a log of heads"));
         }
@@ -143,8 +148,14 @@ pub(super) fn heads(
         if entry.count != proof.head_count {
             return Err(inconsistent("the entry is of another number of heads"));
         }
-        tree::check_inclusion(&path(&proof.head_proof)?, count, &root, index, &leaf_hash(proof.head.as_bytes()))
-            .map_err(|_| inconsistent("the head is not in the entry"))?;
+        tree::check_inclusion(
+            &path(&proof.head_proof)?,
+            count,
+            &root,
+            index,
+            &leaf_hash(proof.head.as_bytes()),
+        )
+        .map_err(|_| inconsistent("the head is not in the entry"))?;
         let entry_hash = leaf_hash(proof.entry.as_bytes());
         let index = number(&proof.entry_index)?;
         tree::check_inclusion(&path(&proof.entry_proof)?, heads.size, &heads.root, index, &entry_hash)
@@ -161,8 +172,9 @@ pub(super) fn heads(
                 "the log of heads knows of more events than the checkpoint",
             ));
         }
-        tree::check_consistency(&path(&proof.consistency)?, from, &from_root, *size, root)
-            .map_err(|_| find(Cause::CheckpointInconsistent, "the checkpoint does not go on from the head"))?;
+        tree::check_consistency(&path(&proof.consistency)?, from, &from_root, *size, root).map_err(|_| {
+            find(Cause::CheckpointInconsistent, "the checkpoint does not go on from the head")
+        })?;
         if entry.alarms.iter().any(|alarm| alarm.origin == *origin) {
             return Err(inconsistent("the log of heads says that something is wrong with this log"));
         }
@@ -175,7 +187,12 @@ pub(super) fn heads(
 }
 
 /// Checks an audit path that is given for other tools; answers of which position.
-pub(super) fn inclusion(kind: Kind, file: &InclusionFile, signed: &Signed, report: &mut Report) -> Option<u64> {
+pub(super) fn inclusion(
+    kind: Kind,
+    file: &InclusionFile,
+    signed: &Signed,
+    report: &mut Report,
+) -> Option<u64> {
     let Checkpoint { size, root, .. } = &signed.checkpoint;
     let position = file.position.parse::<u64>().ok().filter(|position| *position > 0);
     let shown = || {
@@ -192,7 +209,13 @@ pub(super) fn inclusion(kind: Kind, file: &InclusionFile, signed: &Signed, repor
 }
 
 /// Checks records, and answers of which positions they are.
-pub(super) fn records(kind: Kind, bytes: &[u8], signed: &Signed, before: u64, report: &mut Report) -> Vec<u64> {
+pub(super) fn records(
+    kind: Kind,
+    bytes: &[u8],
+    signed: &Signed,
+    before: u64,
+    report: &mut Report,
+) -> Vec<u64> {
     let Checkpoint { size, root, .. } = &signed.checkpoint;
     let mut positions = Vec::new();
     let mut last = before;

@@ -30,9 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use report::{Finding, Outcome, Report};
 
-use super::format::{
-    FORMAT, FORMATS, HeadFile, InclusionFile, Kind, KeysFile, Listed, Manifest,
-};
+use super::format::{FORMAT, FORMATS, HeadFile, InclusionFile, KeysFile, Kind, Listed, Manifest};
 use crate::{
     eventstore::leaf::format_time,
     ledger::{
@@ -526,8 +524,11 @@ impl<'a> Verification<'a> {
             return;
         };
         let followed = std::mem::take(&mut self.followed);
-        let rows: BTreeMap<String, String> =
-            FORMATS.iter().zip(followed.rows).map(|(name, rows)| ((*name).to_owned(), rows.to_string())).collect();
+        let rows: BTreeMap<String, String> = FORMATS
+            .iter()
+            .zip(followed.rows)
+            .map(|(name, rows)| ((*name).to_owned(), rows.to_string()))
+            .collect();
         let told = [
             ("format", manifest.format == FORMAT),
             ("origin", manifest.origin == *origin),

@@ -140,7 +140,9 @@ impl Part {
             let file = Kind::Events(self.number, format).to_string();
             let findings = &mut checked.findings;
             let Some(bytes) = self.formats[format].take() else {
-                findings.push(Finding::new(Cause::RowMissing, format!("there is no {name} of the part")).of(file));
+                findings.push(
+                    Finding::new(Cause::RowMissing, format!("there is no {name} of the part")).of(file),
+                );
                 continue;
             };
             checked.rows[format] = match *name {
@@ -203,8 +205,7 @@ pub(super) fn hash_above(tiles: &Tiles, id: TileId) -> Option<Hash> {
 
 /// Takes a bundle's leaves apart: those of the range.
 fn split<'a>(bundle: &'a Bundle, size: u64, raw: &mut Vec<(u64, &'a [u8])>, checked: &mut Checked) {
-    let malformed =
-        |why: &str| Finding::new(Cause::Malformed, why).of(entries_path(bundle.number, size));
+    let malformed = |why: &str| Finding::new(Cause::Malformed, why).of(entries_path(bundle.number, size));
     let (mut rest, mut index) = (&bundle.entries[..], 0);
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_be_bytes(*length));

@@ -168,7 +168,10 @@ impl fmt::Display for Report {
                 if let Some(at) = &self.head_log_at {
                     writeln!(f, "named in the log of heads at {at}")?;
                 }
-                writeln!(f, "{disclosed} personal values disclosed, {withheld} not; {records} records of pruning and erasure")?;
+                writeln!(
+                    f,
+                    "{disclosed} personal values disclosed, {withheld} not; {records} records of pruning and erasure"
+                )?;
                 write!(f, "VERIFIED")
             }
         }

@@ -1,7 +1,12 @@
 //! `daybook audit …`.
 
+mod bundle;
 mod export;
 mod story;
+mod verify;
+mod verify_bundle;
+
+use std::process::ExitCode;
 
 use clap::Subcommand;
 
@@ -10,6 +15,9 @@ use crate::{config::Settings, eventstore::StoreSettings};
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// Write a range of the log to a file with all that proves it, to be checked without us.
+    #[command(after_help = "Example: daybook audit bundle --tenant camp-river --out camp-river.tar.gz")]
+    Bundle(bundle::BundleArgs),
     /// Write the log, or a part of it, to a file.
     #[command(
         after_help = "Example: daybook audit export --tenant camp-river --format csv --out camp-river.csv"
@@ -19,13 +27,36 @@ pub enum AuditCommand {
     #[command(after_help = "Example: daybook audit story --support-request \
                       01a1fdc1-c481-719a-9803-a3bb46f22c94 --tenant camp-river")]
     Story(story::StoryArgs),
+    /// Check a bundle of a log: that nothing in it was changed, removed, reordered or left out.
+    #[command(after_help = "Example: daybook audit verify camp-river.tar.gz --key \
+                      'book.example/t/01a1fdc1-c481-719a-9803-a3bb46f22c94+c74f20a3+ARpc…'\n\n\
+                      Exit code 0: all is as it was written; 1: something was found, and is named by its cause; 2: usage; \
+                      3: it is not all there")]
+    Verify(verify::VerifyArgs),
 }
 
-pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<()> {
+impl AuditCommand {
+    /// Runs a command that needs nothing: no settings, no database.
+    pub fn offline(&self) -> Option<ExitCode> {
+        match self {
+            Self::Verify(args) => Some(args.offline()),
+            Self::Bundle(_) | Self::Export(_) | Self::Story(_) => None,
+        }
+    }
+}
+
+pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<ExitCode> {
+    // Asked before a database is opened.
+    if let Some(code) = command.offline() {
+        return Ok(code);
+    }
+    let done = |()| ExitCode::SUCCESS;
     let runtime = Runtime::open(settings, Mode::Command, StoreSettings::default()).await?;
     let result = match command {
-        AuditCommand::Export(args) => export::run(&runtime, &args).await,
-        AuditCommand::Story(args) => story::run(&runtime, &args).await,
+        AuditCommand::Bundle(args) => bundle::run(&runtime, &args).await.map(done),
+        AuditCommand::Export(args) => export::run(&runtime, &args).await.map(done),
+        AuditCommand::Story(args) => story::run(&runtime, &args).await.map(done),
+        AuditCommand::Verify(args) => Ok(args.offline()),
     };
     runtime.close().await?;
     result

@@ -1,11 +1,13 @@
 //! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
 
 pub mod api_calls;
+pub mod bundle;
 pub mod events;
 pub mod export;
 pub mod item;
 pub mod live;
 pub mod retention;
+mod sending;
 pub mod stream;
 pub mod support;
 
@@ -28,6 +30,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(events::events))
         .routes(routes!(api_calls::list))
         .routes(routes!(export::export))
+        .routes(routes!(bundle::bundle))
         .routes(routes!(retention::retention))
         .routes(routes!(live::live))
         .routes(routes!(stream::stream))
