@@ -581,3 +581,6 @@ impl<'a> Verification<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
