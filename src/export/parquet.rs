@@ -326,7 +326,7 @@ mod tests {
             let expected = DateTime::parse_from_rfc3339(leap).unwrap().timestamp_micros();
             assert_eq!(micros(leap).unwrap(), expected);
         }
-        for wrong in ["2024-13-01T00:00:00.000000Z", "2024-01-01 00:00:00.000000Z", "x", ""] {
+        for wrong in ["2024-13-01T00:00:00.000000Z", "2024-01-01T00:00:00.000000", "x", ""] {
             assert!(micros(wrong).is_err(), "{wrong}");
         }
         assert_eq!(micros("1970-01-01T01:00:00+01:00").unwrap(), 0);

@@ -13,6 +13,9 @@ use super::{context::MAX_REASON, cursor, idempotency::MAX_KEY};
 
 /// Completes the document of every route.
 pub fn complete(document: &mut OpenApi) {
+    // The router's way to say that a parameter goes on to the end is not OpenAPI's, which has none.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         for parameter in operation.parameters.iter_mut().flatten() {
             if let RefOr::T(parameter) = parameter {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     eventstore::StoreError,
+    ledger::LedgerError,
     tenancy::{TenancyError, is_passing},
 };
 
@@ -420,6 +421,25 @@ impl From<TenancyError> for Problem {
             TenancyError::ForeignMigration { .. } => Self::internal(error),
             TenancyError::Store(error) => Self::from(error),
             TenancyError::UnknownTenant(_) => Self::not_found(),
+        }
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::NotYet => Self::unavailable("This is not under a signed checkpoint yet.")
+                .with_header(header::RETRY_AFTER, HeaderValue::from_static("10")),
+            LedgerError::NotThere => Self::not_found(),
+            LedgerError::Gone => {
+                Self::new(Code::RetentionExpired, "Events were pruned here; their hashes are in the tree.")
+            }
+            LedgerError::Contended => Self::unavailable("Others sign this log at the same time."),
+            LedgerError::Tenancy(error) => Self::from(error),
+            LedgerError::Database { ref source, .. } => of_database(is_passing(source), error),
+            LedgerError::Refused { .. } | LedgerError::Copy(_) | LedgerError::Sign(_) => {
+                Self::internal(error)
+            }
         }
     }
 }

@@ -417,6 +417,8 @@ impl Ledger {
         let mut needed = tree::frontier(size);
         needed.extend(tree::needed_for_root(size));
         let mut tiles = self.head_tiles(&needed).await?;
+        // Another node may have added an entry meanwhile; then this one's is not remembered below.
+        tiles.cut_to(size);
         let changed = tiles.extend(size, &[leaf_hash(&text)]).map_err(wrong)?;
         let root = tiles.root(size + 1).map_err(wrong)?;
         let keys = self.signing_keys(origin)?;

@@ -319,3 +319,13 @@ pub(super) async fn expire_heads(
     .fetch_all(connection)
     .await
 }
+
+/// Whether a schema and the role of its name are there.
+pub(super) async fn is_there(connection: &mut PgConnection, schema: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AND EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
+    )
+    .bind(schema)
+    .fetch_one(connection)
+    .await
+}

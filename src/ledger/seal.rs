@@ -42,9 +42,16 @@ impl Ledger {
     pub async fn seal(&self, schema: &Schema) -> Result<Sealed, LedgerError> {
         let attempted = "seal a log";
         // A look costs less than a lock, and as a rule there is nothing to do.
-        let mut tx = self.begin(schema, Access::Read).await?;
-        let (size, position) = rows::sizes(&mut tx).await.map_err(LedgerError::db(attempted))?;
-        tx.release();
+        let looked = async {
+            let mut tx = self.begin(schema, Access::Read).await?;
+            let sizes = rows::sizes(&mut tx).await.map_err(LedgerError::db(attempted))?;
+            tx.release();
+            Ok(sizes)
+        };
+        let (size, position) = match looked.await {
+            Ok(sizes) => sizes,
+            Err(error) => return Err(self.unless_missing(schema, error).await),
+        };
         if size == position {
             return Ok(Sealed { size: unsigned(size), position: unsigned(position), busy: false });
         }
@@ -92,5 +99,23 @@ impl Ledger {
         tx.commit().await?;
         metrics::counter!("daybook_ledger_sealed_events_total").increment(hashes.len() as u64);
         Ok(Sealed { size: sealed, position: unsigned(position), busy: false })
+    }
+
+    /// Why a log cannot be looked at: often that its schema, or its role, is there no more.
+    async fn unless_missing(&self, schema: &Schema, error: LedgerError) -> LedgerError {
+        let there = async {
+            let mut tx = self.begin(&Schema::platform(), Access::Read).await?;
+            let there =
+                rows::is_there(&mut tx, schema.name()).await.map_err(LedgerError::db("look for a schema"))?;
+            tx.release();
+            Ok::<_, LedgerError>(there)
+        };
+        match there.await {
+            Ok(false) => {
+                let origin = self.new_origin(schema.log_id().0);
+                Self::refused(&origin, Cause::TenantMissing, "the log's schema or role is gone")
+            }
+            Ok(true) | Err(_) => error,
+        }
     }
 }

@@ -72,6 +72,14 @@ impl Tiles {
         self.0.get(&id).map(Vec::as_slice)
     }
 
+    /// The tiles as they were in a tree of so many leaves: what was added to them since is left out.
+    pub fn cut_to(&mut self, size: u64) {
+        for (id, tile) in &mut self.0 {
+            tile.truncate(usize::try_from(id.width_in(size)).unwrap_or(usize::MAX).saturating_mul(HASH_SIZE));
+        }
+        self.0.retain(|_, tile| !tile.is_empty());
+    }
+
     /// The tree over these leaf hashes.
     ///
     /// # Errors

@@ -217,6 +217,7 @@ async fn only_listed_pages_may_call_and_none_is_reflected() {
         for name in [
             "etag",
             "x-log-position",
+            "x-log-receipt",
             "x-request-id",
             "retry-after",
             "ratelimit",

@@ -216,9 +216,18 @@ fn nobody_grants_what_they_do_not_hold_or_to_more_than_they_do() {
 fn staff_are_granted_nothing_that_manages_the_tenant() {
     let owner = holder(Tier::TenantOwner);
     for held in owner.held.iter() {
-        let managing =
-            ["users", "roles", "api_keys", "permission_grants", "domains", "settings", "secrets", "support"]
-                .contains(&held.resource.as_str());
+        let managing = [
+            "users",
+            "roles",
+            "api_keys",
+            "permission_grants",
+            "domains",
+            "settings",
+            "secrets",
+            "support",
+            "audit_exports",
+        ]
+        .contains(&held.resource.as_str());
         let answer = check(&owner, Tier::TenantStaff, held);
         assert_eq!(answer.is_err(), managing, "{held}");
         if managing {

@@ -1,7 +1,9 @@
 //! `daybook audit …`.
 
 mod bundle;
+mod checkpoint;
 mod export;
+mod keys;
 mod story;
 mod verify;
 mod verify_bundle;
@@ -9,6 +11,7 @@ mod verify_bundle;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use daybook_projections::Schema;
 
 use super::{Mode, Runtime};
 use crate::{config::Settings, eventstore::StoreSettings};
@@ -33,6 +36,12 @@ pub enum AuditCommand {
                       Exit code 0: all is as it was written; 1: something was found, and is named by its cause; 2: usage; \
                       3: it is not all there")]
     Verify(verify::VerifyArgs),
+    /// Print the keys that a log's checkpoints are checked with, those of now and those before.
+    #[command(after_help = "Example: daybook audit keys --tenant camp-river")]
+    Keys(keys::KeysArgs),
+    /// Print the last signed checkpoint of a log.
+    #[command(after_help = "Example: daybook audit checkpoint --tenant camp-river --now")]
+    Checkpoint(checkpoint::CheckpointArgs),
 }
 
 impl AuditCommand {
@@ -40,24 +49,30 @@ impl AuditCommand {
     pub fn offline(&self) -> Option<ExitCode> {
         match self {
             Self::Verify(args) => Some(args.offline()),
-            Self::Bundle(_) | Self::Export(_) | Self::Story(_) => None,
+            Self::Bundle(_) | Self::Export(_) | Self::Story(_) | Self::Keys(_) | Self::Checkpoint(_) => None,
         }
     }
 }
 
 pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<ExitCode> {
-    // Asked before a database is opened.
-    if let Some(code) = command.offline() {
-        return Ok(code);
-    }
     let done = |()| ExitCode::SUCCESS;
     let runtime = Runtime::open(settings, Mode::Command, StoreSettings::default()).await?;
     let result = match command {
         AuditCommand::Bundle(args) => bundle::run(&runtime, &args).await.map(done),
         AuditCommand::Export(args) => export::run(&runtime, &args).await.map(done),
         AuditCommand::Story(args) => story::run(&runtime, &args).await.map(done),
+        AuditCommand::Keys(args) => keys::run(&runtime, &args).await.map(done),
+        AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await.map(done),
         AuditCommand::Verify(args) => Ok(args.offline()),
     };
     runtime.close().await?;
     result
+}
+
+/// The log of a tenant, or the platform's.
+async fn log_of(runtime: &Runtime, slug: Option<&str>) -> anyhow::Result<Schema> {
+    Ok(match slug {
+        Some(slug) => Schema::tenant(runtime.admin.find(slug).await?.id),
+        None => Schema::platform(),
+    })
 }

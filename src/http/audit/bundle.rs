@@ -27,7 +27,6 @@ use crate::{
         query::{FromParams, Params, Query},
         retained,
     },
-    ledger::LedgerError,
 };
 
 /// Which positions.
@@ -71,9 +70,7 @@ fn disclosed_to(principal: &Principal) -> BTreeSet<AggregateType> {
 /// Why there is no bundle.
 fn refusal(error: BundleError) -> Problem {
     match error {
-        BundleError::Ledger(LedgerError::NotYet | LedgerError::Contended) => {
-            Problem::unavailable("This log is being signed; ask again.")
-        }
+        BundleError::Ledger(error) => error.into(),
         BundleError::Export(ExportError::Store(error)) => error.into(),
         error => Problem::internal(error),
     }

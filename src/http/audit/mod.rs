@@ -2,25 +2,37 @@
 
 pub mod api_calls;
 pub mod bundle;
+pub mod checkpoint;
+pub mod consistency;
 pub mod events;
 pub mod export;
+pub mod head;
+pub mod inclusion;
 pub mod item;
+pub mod keys;
 pub mod live;
 pub mod retention;
 mod sending;
 pub mod stream;
 pub mod support;
+pub mod tile;
 
 use daybook_projections::log::LogRow;
+use http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     cursor::{Cursors, Page},
-    problem::Result,
+    disclosure::{self, Disclosure},
+    problem::{Code, Problem, Result},
 };
-use crate::{app::AppState, eventstore::StoreError};
+use crate::{
+    app::AppState,
+    eventstore::StoreError,
+    ledger::{LedgerError, tree::Hash},
+};
 
 pub use item::AuditEvent;
 
@@ -36,6 +48,42 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(stream::stream))
         .routes(routes!(support::list))
         .routes(routes!(support::one))
+        .routes(routes!(checkpoint::checkpoint))
+        .routes(routes!(inclusion::inclusion))
+        .routes(routes!(consistency::consistency))
+        .routes(routes!(tile::tile))
+        .routes(routes!(keys::keys))
+        .routes(routes!(head::head))
+}
+
+/// The content type of a note.
+const NOTE: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// Refuses whoever is not shown personal data: what is hidden in a leaf is few enough values to be tried against its hash.
+fn clear_only() -> Result<()> {
+    match disclosure::current() {
+        Disclosure::Clear => Ok(()),
+        Disclosure::Masked => Err(Problem::new(
+            Code::Forbidden,
+            "A redacted support session is shown neither leaves nor hashes of them.",
+        )),
+    }
+}
+
+/// What is not signed yet, and will be.
+fn not_yet() -> Problem {
+    Problem::from(LedgerError::NotYet)
+}
+
+/// A number of leaves, or a position, that is given in a query.
+fn leaves(name: &str, value: i64, least: u64) -> Result<u64> {
+    u64::try_from(value).ok().filter(|value| *value >= least).ok_or_else(|| {
+        Problem::field(format!("?{name}"), "out_of_range", format!("this is at least {least}"))
+    })
+}
+
+fn all_hex(hashes: &[Hash]) -> Vec<String> {
+    hashes.iter().map(hex::encode).collect()
 }
 
 /// A page of events, by position.

@@ -129,6 +129,9 @@ fn what_was_asked_for_is_enough() {
         let proof = some(needed_for_consistency(from, 70_000)).prove_consistency(from, 70_000).unwrap();
         check_consistency(&proof, from, &whole.root(from).unwrap(), 70_000, &root).unwrap();
     }
+    let mut cut = whole.clone();
+    cut.cut_to(300);
+    assert_eq!(cut, Tiles::over(&all[..300]).unwrap());
     let mut grown = some(frontier(70_000));
     let changed = grown.extend(70_000, &leaves(300)).unwrap();
     assert_eq!(changed, [(0, 273), (0, 274), (1, 1)].map(|(level, number)| TileId { level, number }).into());

@@ -9,7 +9,7 @@ use daybook::{
     dns::TxtLookup,
     eventstore::{EventStore, StoreSettings},
     keys::Keys,
-    ledger::HeadCopy,
+    ledger::{Checkpoint, HeadCopy},
     tenancy::{
         Database, Schema, TenantDirectory,
         admin::{NewTenant, TenantAdmin},
@@ -320,6 +320,14 @@ impl TestApp {
     /// The body of a booking by nights.
     pub fn stay(offering: Uuid, customer: Uuid, check_in: &str, check_out: &str) -> Value {
         json!({"offering_id": offering, "customer_id": customer, "check_in": check_in, "check_out": check_out, "guests": 2})
+    }
+
+    /// Signs a tenant's log as it is now, and names it in the log of heads.
+    pub async fn sign_now(&self, tenant: &TestTenant) -> Checkpoint {
+        let ledger = self.state.ledger();
+        let checkpoint = ledger.checkpoint_now(&tenant.schema()).await.unwrap();
+        ledger.sign_heads(&HeadCopy::none(), Duration::ZERO).await.unwrap();
+        checkpoint
     }
 
     /// The position of a tenant's log.

@@ -30,6 +30,7 @@ use tokio::sync::{Mutex, OnceCell};
 /// The cluster of this test run.
 pub async fn cluster() -> &'static TestCluster {
     static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
+    super::cryptography();
     CLUSTER.get_or_init(TestCluster::start).await
 }
 

@@ -100,7 +100,7 @@ impl Proxy {
     /// Waits until it holds.
     pub async fn held(&self) {
         let mut held = self.shared.held.subscribe();
-        let waited = tokio::time::timeout(Duration::from_secs(20), held.wait_for(|held| *held)).await;
+        let waited = tokio::time::timeout(Duration::from_secs(60), held.wait_for(|held| *held)).await;
         waited.expect("nothing of the kind is committed").unwrap();
     }
 

@@ -185,6 +185,7 @@ const AT_ONCE: usize = 12;
 /// A list longer than this is not followed to its end.
 const MOST_PAGES: usize = 150;
 const API: &str = "/api/v1";
+const TILES: &str = "/api/v1/audit/tile/{path}";
 const STREAMS: &str = "/api/v1/audit/streams/{type}/{id}";
 
 /// Asks every GET of the API's description for everything there is, with every parameter it knows, and with what makes it
@@ -252,6 +253,12 @@ impl Walker<'_> {
         if !route.contains('{') {
             return vec![route.to_owned()];
         }
+        if route == TILES {
+            // Whole or in part, of hashes and of leaves, and some that are not there.
+            let all = ["0/000.p/1", "entries/000.p/9", "1/000", "0/x001/000", "x"].map(str::to_owned);
+            let known = self.ids.get("/api/v1/audit/tile").cloned().unwrap_or_default();
+            return known.into_iter().chain(all).map(|path| route.replace("{path}", &path)).collect();
+        }
         if route == STREAMS {
             let path = |(kind, id): &(String, String)| route.replace("{type}", kind).replace("{id}", id);
             return self.streams.iter().map(path).collect();
@@ -268,11 +275,14 @@ impl Walker<'_> {
         let schema = parameter.schema.to_string();
         let mut add = |more: &[&str]| values.extend(more.iter().map(|text| (*text).to_owned()));
         match name {
+            // Sizes of trees.
+            "from" | "to" if schema.contains("integer") => add(&["1", "3", "1000000"]),
             "from" => add(&["2031-05-01", "2020-01-01", "2031-05-01T00:00:00Z"]),
             "to" => add(&["2031-05-20", "2040-01-01", "2031-05-20T00:00:00Z"]),
             "limit" => add(&["1", "2", "0", "201"]),
             "as_of" => add(&["0", "1", "2040-01-01T00:00:00Z", "2001-01-01T00:00:00Z"]),
             "after" => add(&["0", "5", "1000000"]),
+            "position" | "size" => add(&["1", "5", "1000000"]),
             "status" | "state" => add(&[
                 "active",
                 "invited",
