@@ -200,7 +200,7 @@ impl<R: Read> Files<R> {
         let mut bytes = Vec::new();
         (&mut self.inner).take(size).read_to_end(&mut bytes).map_err(broken)?;
         if bytes.len() as u64 != size {
-            return Err(ContainerError::Incomplete);
+            return Err(malformed(format!("{path} ends too early")));
         }
         let mut rest = [0; BLOCK];
         let rest = &mut rest[..padding(size)];

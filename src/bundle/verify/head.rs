@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// More leaves than any tree has. What is below it can be reckoned with.
+const MOST_LEAVES: u64 = 1 << 48;
+
 /// The signed head of the log, and which log that is.
 pub(super) struct Signed {
     pub checkpoint: Checkpoint,
@@ -42,11 +45,8 @@ fn log_id(origin: &str) -> Option<Uuid> {
 pub(super) fn checkpoint(bytes: &[u8], keys: &[String], report: &mut Report) -> Option<Signed> {
     let file = Kind::Checkpoint;
     let note = std::str::from_utf8(bytes).unwrap_or_default();
-    let parsed = Checkpoint::parse(note).ok();
-    let Some((checkpoint, log_id)) = parsed
-        .and_then(|parsed| Some((log_id(&parsed.origin)?, parsed)))
-        .map(|(log_id, parsed)| (parsed, log_id))
-    else {
+    let parsed = Checkpoint::parse(note).ok().filter(|parsed| parsed.size < MOST_LEAVES);
+    let Some((log_id, checkpoint)) = parsed.and_then(|parsed| Some((log_id(&parsed.origin)?, parsed))) else {
         report.find(Finding::new(Cause::Malformed, "this is no checkpoint of a log").of(file));
         return None;
     };
@@ -127,6 +127,9 @@ pub(super) fn heads(
         let heads = Checkpoint::verify(note, &keys.origin, &vkeys(keys)).map_err(|cause| {
             Finding::new(cause, "the checkpoint is not one of the log of heads").of(Kind::HeadCheckpoint)
         })?;
+        if heads.size >= MOST_LEAVES {
+            return Err(find(Cause::Malformed, "a number is none"));
+        }
         if !keys.origin.ends_with("/heads") {
             return Err(inconsistent("the keys are not of a log of heads"));
         }
@@ -141,7 +144,10 @@ pub(super) fn heads(
                 return Err(find(Cause::Malformed, "an entry or a head is not in canonical form"));
             }
         }
-        let number = |text: &str| text.parse::<u64>().map_err(|_| find(Cause::Malformed, "a number is none"));
+        let number = |text: &str| {
+            let number = text.parse().ok().filter(|number: &u64| *number < MOST_LEAVES);
+            number.ok_or_else(|| find(Cause::Malformed, "a number is none"))
+        };
         let path = |hashes: &[String]| path(hashes).ok_or_else(|| find(Cause::Malformed, "a hash is none"));
         let root = hash(&entry.heads_root).ok_or_else(|| find(Cause::Malformed, "a hash is none"))?;
         let (index, count) = (number(&proof.head_index)?, number(&proof.head_count)?);
@@ -194,7 +200,7 @@ pub(super) fn inclusion(
     report: &mut Report,
 ) -> Option<u64> {
     let Checkpoint { size, root, .. } = &signed.checkpoint;
-    let position = file.position.parse::<u64>().ok().filter(|position| *position > 0);
+    let position = file.position.parse::<u64>().ok().filter(|position| (1..=*size).contains(position));
     let shown = || {
         let index = position? - 1;
         let (leaf, path) = (hash(&file.leaf_hash)?, path(&file.proof)?);
@@ -222,7 +228,10 @@ pub(super) fn records(
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let read = line.strip_suffix(b"\n").and_then(|line| {
             let line: RecordLine = serde_json::from_slice(line).ok()?;
-            let position = line.position.parse::<u64>().ok().filter(|position| *position > 0)?;
+            let position = line.position.parse::<u64>().ok()?;
+            if !(1..=signed.checkpoint.size).contains(&position) {
+                return None;
+            }
             Some((position, BASE64_STANDARD.decode(&line.leaf).ok()?, path(&line.proof)?))
         });
         let Some((position, leaf, path)) = read else {

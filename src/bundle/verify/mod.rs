@@ -355,6 +355,7 @@ impl<'a> Verification<'a> {
                 if !whole {
                     let why = "it does not hold as many leaves as the tree makes it";
                     self.find(Finding::new(Cause::TreeMismatch, why).of(kind));
+                    return;
                 }
                 let tile = tile.map(|(_, tile)| tile);
                 self.part.bundles.push(Bundle { number, width, tile, entries: bytes });
@@ -436,7 +437,7 @@ impl<'a> Verification<'a> {
             let before = followed.streams.insert(run.stream, run.last);
             // Where nothing came before, a stream begins with 1.
             let before = before.or(from_beginning.then_some(0));
-            if let Some(before) = before.filter(|before| before + 1 != run.first) {
+            if let Some(before) = before.filter(|before| before.checked_add(1) != Some(run.first)) {
                 report.find(part::sequence_gap(before, run.first, run.position));
             }
         }

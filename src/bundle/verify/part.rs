@@ -285,7 +285,7 @@ fn follow(leaves: &[Known<'_>], upper: &Upper, checked: &mut Checked) {
         match runs.get(&stream) {
             Some(run) => {
                 let run = &mut checked.runs[*run];
-                if sequence != run.last + 1 {
+                if run.last.checked_add(1) != Some(sequence) {
                     checked.findings.push(sequence_gap(run.last, sequence, leaf.position));
                 }
                 run.last = sequence;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{eventstore::leaf::leaf_hash, ledger::Checkpoint};
-use made::{Made, Named, check, contain, files, key, origin, sign, signed_anew, tile, unpack};
+use made::{Made, Named, check, contain, files, independent, key, origin, sign, signed_anew, tile, unpack};
 use uuid::Uuid;
 
 const TENANT: u128 = 0x01a1_fdc1_c481_719a_9803_a3bb_46f2_2c94;
@@ -54,6 +54,7 @@ fn a_bundle_as_it_was_written_is_verified_whatever_its_range() {
         assert_eq!(report.events, to - from + 1);
         assert_eq!(report.disclosed, made.disclosed.len() as u64);
         assert!(report.head_log_at.is_some());
+        independent(&made.bytes(), &made.ask().keys[0]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bundles of a log that was never stored: made with keys that are known here, so that also those who have the keys can
 //! be made to lie.
 
-use std::{collections::BTreeMap, fs, io::Cursor, path::Path};
+use std::{collections::BTreeMap, fs, io::Cursor, path::Path, process::Command};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -371,6 +371,16 @@ pub fn check(bundle: &[u8], ask: &Ask) -> Report {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bundle).unwrap();
     verify(file.path(), ask, |_| ()).unwrap()
+}
+
+/// What other people's programs say of a bundle.
+pub fn independent(bundle: &[u8], vkey: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bundle).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/independent.sh");
+    let output = Command::new(script).arg(file.path()).arg(vkey).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 /// Writes files below a folder.
