@@ -191,7 +191,8 @@ impl Story {
             | AnyEvent::Settings(_)
             | AnyEvent::Lead(_)
             | AnyEvent::PermissionGrant(_)
-            | AnyEvent::AuditExport(_) => None,
+            | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_) => None,
         };
         told.extend(own.or_else(|| self.caused(event)));
         told

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CustomerId, Decider, DomainError, Event, Personal, PersonalVisitor, impl_cqrs_aggregate,
+    CustomerId, Decider, DomainError, Event, Personal, PersonalVisitor, SubjectId, impl_cqrs_aggregate,
     text::{Email, Name, Phone},
 };
 
@@ -21,11 +21,52 @@ pub struct Customer {
     pub phone: Option<Personal<Phone>>,
     /// Archived customers take no new bookings.
     pub archived: bool,
+    /// How far their erasure has come, once it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<Erasure>,
+}
+
+/// How far an erasure has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// When it was asked for.
+    pub requested_at: DateTime<Utc>,
+    /// When it was done: from then on nobody can tell who they were.
+    pub erased_at: Option<DateTime<Utc>>,
 }
 
 impl Default for Customer {
     fn default() -> Self {
-        Self { id: None, name: Personal::Sealed, email: None, phone: None, archived: false }
+        Self { id: None, name: Personal::Sealed, email: None, phone: None, archived: false, erasure: None }
+    }
+}
+
+impl Customer {
+    /// Whether they can book. Who is to be erased cannot: there would be no end of it.
+    ///
+    /// # Errors
+    /// `WrongState` that says why not.
+    pub fn can_book(&self) -> Result<(), DomainError> {
+        if self.erasure.is_some() {
+            return Err(self.erasing());
+        }
+        if self.archived {
+            return Err(DomainError::wrong_state("archived", "the customer takes no new bookings"));
+        }
+        Ok(())
+    }
+
+    /// Whether who they were is gone.
+    pub fn is_erased(&self) -> bool {
+        self.erasure.is_some_and(|erasure| erasure.erased_at.is_some())
+    }
+
+    fn erasing(&self) -> DomainError {
+        if self.is_erased() {
+            DomainError::wrong_state("erased", "this person's data was erased")
+        } else {
+            DomainError::wrong_state("erasure_requested", "this person's data is to be erased")
+        }
     }
 }
 
@@ -52,6 +93,10 @@ pub enum CustomerCommand {
     },
     /// Take no new bookings.
     Archive,
+    /// Forget who they are. Why is in what the command comes with.
+    RequestErasure,
+    /// Do what was asked for, unless a legal hold stands against it: then nothing happens.
+    CompleteErasure,
 }
 
 /// What can have happened to a customer's record.
@@ -96,6 +141,24 @@ pub enum CustomerEvent {
         /// Their id.
         customer_id: CustomerId,
     },
+    /// It was asked to forget who they are.
+    #[serde(rename = "customer.erasure_requested")]
+    ErasureRequested {
+        /// Their id.
+        customer_id: CustomerId,
+        /// When.
+        requested_at: DateTime<Utc>,
+    },
+    /// Who they were is forgotten: the keys are destroyed that their personal values were sealed with.
+    #[serde(rename = "customer.erased")]
+    Erased {
+        /// Their id.
+        customer_id: CustomerId,
+        /// When.
+        erased_at: DateTime<Utc>,
+        /// Whose keys are destroyed: theirs, and those of their accounts and of what they asked before they were a customer.
+        subjects: Vec<SubjectId>,
+    },
 }
 
 /// A contact that can be removed.
@@ -109,14 +172,21 @@ pub enum Contact {
 }
 
 impl Event for CustomerEvent {
-    const TYPES: &'static [(&'static str, u16)] =
-        &[("customer.registered", 1), ("customer.updated", 1), ("customer.archived", 1)];
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("customer.registered", 1),
+        ("customer.updated", 1),
+        ("customer.archived", 1),
+        ("customer.erasure_requested", 1),
+        ("customer.erased", 1),
+    ];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Registered { .. } => "customer.registered",
             Self::Updated { .. } => "customer.updated",
             Self::Archived { .. } => "customer.archived",
+            Self::ErasureRequested { .. } => "customer.erasure_requested",
+            Self::Erased { .. } => "customer.erased",
         }
     }
 
@@ -126,7 +196,7 @@ impl Event for CustomerEvent {
             Self::Updated { customer_id, name, email, phone, .. } => {
                 (customer_id, name.as_mut(), email, phone)
             }
-            Self::Archived { .. } => return,
+            Self::Archived { .. } | Self::ErasureRequested { .. } | Self::Erased { .. } => return,
         };
         let subject = (*customer_id).into();
         if let Some(name) = name {
@@ -150,6 +220,14 @@ pub struct CustomerContext {
     pub id: CustomerId,
     /// Their bookings that are not over.
     pub live_bookings: u32,
+    /// Why, in the words of whoever asks.
+    pub reason: Option<String>,
+    /// Whether an account that names them is not a customer's any more: whose it is works for the house.
+    pub works_here: bool,
+    /// Whether a legal hold stands against their erasure.
+    pub held: bool,
+    /// Whose keys seal what is known of them, besides their own. Looked for only where an erasure is to be completed.
+    pub subjects: Vec<SubjectId>,
 }
 
 impl Decider for Customer {
@@ -174,8 +252,18 @@ impl Decider for Customer {
                 email: email.clone().map(Personal::new),
                 phone: phone.clone().map(Personal::new),
             }]),
-            CustomerCommand::Update { .. } | CustomerCommand::Archive if self.id.is_none() => {
+            CustomerCommand::Update { .. }
+            | CustomerCommand::Archive
+            | CustomerCommand::RequestErasure
+            | CustomerCommand::CompleteErasure
+                if self.id.is_none() =>
+            {
                 Err(DomainError::not_found(Self::TYPE))
+            }
+            CustomerCommand::RequestErasure => self.request_erasure(context),
+            CustomerCommand::CompleteErasure => self.complete_erasure(context),
+            CustomerCommand::Update { .. } | CustomerCommand::Archive if self.erasure.is_some() => {
+                Err(self.erasing())
             }
             CustomerCommand::Update { .. } | CustomerCommand::Archive if self.archived => {
                 Err(DomainError::wrong_state("archived", "the customer is archived"))
@@ -199,6 +287,7 @@ impl Decider for Customer {
                     email: email.clone(),
                     phone: phone.clone(),
                     archived: false,
+                    erasure: None,
                 };
             }
             CustomerEvent::Updated { name, email, phone, removed, .. } => {
@@ -213,11 +302,54 @@ impl Decider for Customer {
                 }
             }
             CustomerEvent::Archived { .. } => self.archived = true,
+            CustomerEvent::ErasureRequested { requested_at, .. } => {
+                self.erasure = Some(Erasure { requested_at: *requested_at, erased_at: None });
+            }
+            CustomerEvent::Erased { erased_at, .. } => {
+                let requested_at = self.erasure.map_or(*erased_at, |erasure| erasure.requested_at);
+                *self = Self {
+                    id: self.id,
+                    name: Personal::Erased,
+                    email: None,
+                    phone: None,
+                    archived: true,
+                    erasure: Some(Erasure { requested_at, erased_at: Some(*erased_at) }),
+                };
+            }
         }
     }
 }
 
 impl Customer {
+    /// Asking again changes nothing: of many who ask at once each is told where it stands.
+    fn request_erasure(&self, context: &CustomerContext) -> Result<Vec<CustomerEvent>, DomainError> {
+        if self.erasure.is_some() {
+            return Ok(Vec::new());
+        }
+        if context.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
+            return Err(DomainError::ReasonRequired);
+        }
+        may_be_erased(context)?;
+        let customer_id = context.id;
+        Ok(vec![CustomerEvent::ErasureRequested { customer_id, requested_at: context.now }])
+    }
+
+    fn complete_erasure(&self, context: &CustomerContext) -> Result<Vec<CustomerEvent>, DomainError> {
+        match self.erasure {
+            None => Err(DomainError::wrong_state("not_requested", "nobody asked for the erasure")),
+            Some(Erasure { erased_at: Some(_), .. }) => Ok(Vec::new()),
+            Some(Erasure { erased_at: None, .. }) if context.held => Ok(Vec::new()),
+            Some(Erasure { erased_at: None, .. }) => {
+                may_be_erased(context)?;
+                let customer_id = context.id;
+                let own = SubjectId::from(customer_id);
+                let others = context.subjects.iter().copied().filter(|subject| *subject != own);
+                let subjects = std::iter::once(own).chain(others).collect();
+                Ok(vec![CustomerEvent::Erased { customer_id, erased_at: context.now, subjects }])
+            }
+        }
+    }
+
     fn decide_update(
         &self,
         customer_id: CustomerId,
@@ -254,93 +386,21 @@ impl Customer {
     }
 }
 
+/// A house must know whom it expects; and who works for it is not erased as one of its guests.
+fn may_be_erased(context: &CustomerContext) -> Result<(), DomainError> {
+    if context.live_bookings > 0 {
+        return Err(DomainError::wrong_state("booked", "the customer has bookings that are not over"));
+    }
+    if context.works_here {
+        return Err(DomainError::wrong_state(
+            "employed",
+            "an account of the house names this customer: delete it first",
+        ));
+    }
+    Ok(())
+}
+
 impl_cqrs_aggregate!(Customer, CustomerEvent);
 
 #[cfg(test)]
-mod tests {
-    use cqrs_es::test::TestFramework;
-
-    use super::*;
-
-    fn context() -> CustomerContext {
-        CustomerContext { now: DateTime::UNIX_EPOCH, id: CustomerId::default(), live_bookings: 0 }
-    }
-
-    fn name(text: &str) -> Name {
-        Name::new(text, "/name").unwrap()
-    }
-
-    fn email(text: &str) -> Email {
-        Email::new(text, "/email").unwrap()
-    }
-
-    fn registered() -> CustomerEvent {
-        CustomerEvent::Registered {
-            customer_id: CustomerId::default(),
-            name: Personal::new(name("Ada Canary")),
-            email: Some(Personal::new(email("ada@canary.example"))),
-            phone: None,
-        }
-    }
-
-    #[test]
-    fn nothing_personal_is_in_a_payload() {
-        let payload = serde_json::to_string(&registered()).unwrap();
-        assert!(!payload.contains("Ada") && !payload.contains("canary.example"), "{payload}");
-        assert!(!format!("{:?}", registered()).contains("Ada"));
-    }
-
-    #[test]
-    fn personal_fields_come_back_by_name() {
-        let (mut event, mut seen) = (registered(), Vec::new());
-        event.visit_personal(&mut |field, subject, slot| seen.push((field, subject, slot.value())));
-        let subject = CustomerId::default().into();
-        assert_eq!(
-            seen,
-            [
-                ("name", subject, Some("Ada Canary".into())),
-                ("email", subject, Some("ada@canary.example".into()))
-            ]
-        );
-        let payload = serde_json::to_value(&event).unwrap();
-        let mut read: CustomerEvent = serde_json::from_value(payload).unwrap();
-        read.visit_personal(&mut |field, _, slot| {
-            let value = seen.iter().find(|s| s.0 == field).unwrap().2.clone();
-            slot.restore(value).unwrap();
-        });
-        assert_eq!(read, registered());
-    }
-
-    #[test]
-    fn an_update_holds_only_what_changed() {
-        TestFramework::<Customer>::with(context())
-            .given(vec![registered()])
-            .when(CustomerCommand::Update { name: Some(name("Ada Canary")), email: Some(None), phone: None })
-            .then_expect_events(vec![CustomerEvent::Updated {
-                customer_id: CustomerId::default(),
-                name: None,
-                email: None,
-                phone: None,
-                removed: vec![Contact::Email],
-            }]);
-        TestFramework::<Customer>::with(context())
-            .given(vec![registered()])
-            .when(CustomerCommand::Update {
-                name: None,
-                email: Some(Some(email("ada@canary.example"))),
-                phone: Some(None),
-            })
-            .then_expect_events(vec![]);
-    }
-
-    #[test]
-    fn a_customer_with_live_bookings_is_not_archived() {
-        TestFramework::<Customer>::with(CustomerContext { live_bookings: 1, ..context() })
-            .given(vec![registered()])
-            .when(CustomerCommand::Archive)
-            .then_expect_error(DomainError::wrong_state(
-                "booked",
-                "the customer has bookings that are not over",
-            ));
-    }
-}
+mod tests;

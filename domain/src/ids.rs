@@ -56,6 +56,8 @@ id! {
     BookingId,
     /// A lead: somebody asks to be contacted.
     LeadId,
+    /// A legal hold: what it covers is neither pruned nor erased.
+    HoldId,
     /// A support request: one of the platform's people asks to look into a tenant.
     SupportRequestId,
     /// A support session: one of the platform's people looks into a tenant.

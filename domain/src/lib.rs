@@ -22,6 +22,7 @@ pub mod hostname;
 pub mod ids;
 pub mod interval;
 pub mod lead;
+pub mod legal_hold;
 pub mod local_time;
 pub mod masquerade;
 pub mod money;

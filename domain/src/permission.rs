@@ -100,6 +100,10 @@ names! {
         Secrets = "secrets",
         /// Support requests: the platform asks to look into a tenant, and the tenant answers.
         Support = "support",
+        /// Legal holds: what keeps events from being pruned, and people from being erased.
+        LegalHolds = "legal_holds",
+        /// Erasures: people who are forgotten.
+        Erasures = "erasures",
         /// Tenants, for the platform.
         Tenants = "tenants",
         /// Accounts of the platform.
@@ -144,7 +148,8 @@ impl Resource {
     }
 
     /// Whether to change it would let somebody in, or let them do more: accounts, roles, keys, grants, approvals, and what
-    /// sessions and letters are bound to. It is not changed in a support session or a hijack.
+    /// sessions and letters are bound to; or would do away with evidence for good. It is not changed in a support session or
+    /// a hijack.
     pub fn lets_in(self) -> bool {
         match self {
             Self::Users
@@ -154,6 +159,8 @@ impl Resource {
             | Self::Domains
             | Self::Secrets
             | Self::Support
+            | Self::LegalHolds
+            | Self::Erasures
             | Self::Tenants
             | Self::PlatformUsers => true,
             Self::Resources
@@ -372,14 +379,17 @@ impl Tier {
                 .all(&[R::PermissionGrants], A::ALL, Scope::Tenant)
                 .all(&[R::Settings, R::Secrets], A::ALL, Scope::Tenant)
                 .all(&[R::AuditExports], &[A::Create], Scope::Tenant)
-                .all(&[R::Support], &[A::Read, A::Update], Scope::Tenant),
+                .all(&[R::Support], &[A::Read, A::Update], Scope::Tenant)
+                .all(&[R::LegalHolds], &[A::Read, A::Create, A::Delete], Scope::Tenant)
+                .all(&[R::Erasures], &[A::Read, A::Create], Scope::Tenant),
             Self::TenantManager => none
                 .all(CATALOGUE, A::ALL, Scope::Tenant)
                 .all(&[R::Availability, R::Calendar, R::Reports, R::Audit], &[A::Read], Scope::Tenant)
                 .all(&[R::Users, R::Roles, R::PermissionGrants], A::ALL, Scope::Tenant)
                 .all(&[R::AuditExports], &[A::Create], Scope::Tenant)
                 .all(&[R::Support], &[A::Read, A::Update], Scope::Tenant)
-                .all(&[R::ApiKeys, R::Domains, R::Settings], &[A::Read], Scope::Tenant),
+                .all(&[R::ApiKeys, R::Domains, R::Settings, R::LegalHolds], &[A::Read], Scope::Tenant)
+                .all(&[R::Erasures], &[A::Read, A::Create], Scope::Tenant),
             Self::TenantStaff => none
                 .all(&[R::Availability, R::Offerings, R::Resources], &[A::Read], Scope::Tenant)
                 .all(&[R::PermissionGrants], &[A::Read], Scope::Own),
@@ -407,8 +417,8 @@ impl Tier {
         held
     }
 
-    /// The most that a role of a tenant's own may bundle: what a manager may, without accounts, roles, exports of the log
-    /// and the answers to support requests.
+    /// The most that a role of a tenant's own may bundle: what a manager may, without accounts, roles, exports of the log,
+    /// the answers to support requests, holds and erasures.
     pub fn custom_role_ceiling() -> Permissions {
         let managed = |p: &Permission| {
             !matches!(
@@ -421,6 +431,8 @@ impl Tier {
                     | Resource::Settings
                     | Resource::AuditExports
                     | Resource::Support
+                    | Resource::LegalHolds
+                    | Resource::Erasures
             )
         };
         Self::TenantManager.permissions().iter().filter(managed).collect()

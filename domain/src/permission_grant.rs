@@ -186,7 +186,7 @@ pub fn check(grantor: &Holder, grantee: Tier, permission: Permission) -> Result<
         return Err(DomainError::field(
             "/permission",
             "above_staff",
-            "staff do not manage accounts, roles, keys, grants, domains, settings, secrets or support",
+            "staff do not manage accounts, roles, keys, grants, domains, settings, secrets, support, holds or erasures",
         ));
     }
     if !one.within(&grantor.held) {

@@ -13,6 +13,7 @@ use crate::{
     customer::{Customer, CustomerCommand, CustomerEvent},
     hijack::{Hijack, HijackCommand, HijackEvent},
     lead::{Lead, LeadCommand, LeadEvent},
+    legal_hold::{LegalHold, LegalHoldCommand, LegalHoldEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
     permission_grant::{PermissionGrant, PermissionGrantCommand, PermissionGrantEvent},
     resource::{Resource, ResourceCommand, ResourceEvent},
@@ -229,6 +230,8 @@ registry! {
     Hijack: Hijack, HijackCommand, HijackEvent;
     /// An export of the log.
     AuditExport: AuditExport, AuditExportCommand, AuditExportEvent;
+    /// A legal hold: what it covers is neither pruned nor erased.
+    LegalHold: LegalHold, LegalHoldCommand, LegalHoldEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -256,7 +259,8 @@ impl AnyState {
             | Self::SupportRequest(_)
             | Self::SupportSession(_)
             | Self::Hijack(_)
-            | Self::AuditExport(_) => Vec::new(),
+            | Self::AuditExport(_)
+            | Self::LegalHold(_) => Vec::new(),
         }
     }
 }

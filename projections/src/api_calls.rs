@@ -1,6 +1,6 @@
 //! Calls made with API keys. Not a read model: the server writes them beside the log, and drops old months of them.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -81,14 +81,5 @@ pub async fn insert(connection: &mut PgConnection, rows: &[&ApiCallRow]) -> Resu
     .bind(rows.iter().map(|row| row.latency_us).collect::<Vec<_>>())
     .execute(connection)
     .await?;
-    Ok(())
-}
-
-/// Makes the partition of a month, unless it is there.
-///
-/// # Errors
-/// When PostgreSQL refuses.
-pub async fn ensure_partition(connection: &mut PgConnection, month: NaiveDate) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT ensure_api_calls_partition($1)").bind(month).execute(connection).await?;
     Ok(())
 }

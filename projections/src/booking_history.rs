@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     Decider, Disclosed,
-    booking::{Booking, BookingEvent, is_personal},
+    booking::{Booking, BookingEvent, PERSONAL, is_personal},
+    customer::CustomerEvent,
     diff::{self, diff},
     envelope::RecordedEvent,
-    personal::{plain, revealing},
+    personal::{ERASED_MARKER, plain, revealing},
     registry::AnyEvent,
 };
 use serde::{Deserialize, Serialize};
@@ -134,11 +135,11 @@ impl Projection for BookingHistory {
     }
 
     fn looks_back(&self, event: &AnyEvent) -> bool {
-        self.handles(event)
+        booking_event(event).is_some()
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
-        booking_event(event).is_some()
+        booking_event(event).is_some() || erased(event).is_some()
     }
 
     async fn apply(
@@ -149,32 +150,119 @@ impl Projection for BookingHistory {
     ) -> Result<(), ProjectionError> {
         let bookings: Vec<(&RecordedEvent, &BookingEvent)> =
             events.iter().filter_map(|event| Some((event, booking_event(&event.event)?))).collect();
-        if bookings.is_empty() {
-            return Ok(());
+        if !bookings.is_empty() {
+            fold(connection, run, bookings).await?;
         }
-        let mut folded: HashMap<Uuid, Folded> = HashMap::new();
-        let mut rows = Vec::with_capacity(bookings.len());
-        let mut changes = Vec::with_capacity(bookings.len());
-        for (recorded, event) in bookings {
-            let state = match folded.entry(recorded.aggregate_id) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Folded::before(run, recorded)?),
-            };
-            if state.sequence + 1 != recorded.sequence {
-                return Err(ProjectionError::does_not_follow(
-                    recorded,
-                    "an earlier event of the booking is missing",
-                ));
-            }
-            rows.push(recorded);
-            changes.push(Json(state.step(event)?));
-            // Comparing states is computing; commands beside it do not wait for the whole of it.
-            if rows.len() % AT_ONCE == 0 {
-                yield_now().await;
-            }
+        // Rows that are made anew beside the live ones may have been folded before the erasure.
+        for customer in events.iter().filter_map(|event| erased(&event.event)) {
+            let of_them = bookings_of(connection, customer).await?;
+            forget(connection, &of_them).await?;
         }
-        write_history(connection, &rows, &changes).await
+        Ok(())
     }
+}
+
+/// Whom an event erases.
+fn erased(event: &AnyEvent) -> Option<Uuid> {
+    match event {
+        AnyEvent::Customer(CustomerEvent::Erased { customer_id, .. }) => Some(customer_id.0),
+        AnyEvent::Customer(
+            CustomerEvent::Registered { .. }
+            | CustomerEvent::Updated { .. }
+            | CustomerEvent::Archived { .. }
+            | CustomerEvent::ErasureRequested { .. },
+        )
+        | AnyEvent::Booking(_)
+        | AnyEvent::Tenant(_)
+        | AnyEvent::Resource(_)
+        | AnyEvent::Offering(_)
+        | AnyEvent::Schedule(_)
+        | AnyEvent::User(_)
+        | AnyEvent::Role(_)
+        | AnyEvent::ApiKey(_)
+        | AnyEvent::Settings(_)
+        | AnyEvent::Lead(_)
+        | AnyEvent::PermissionGrant(_)
+        | AnyEvent::SupportRequest(_)
+        | AnyEvent::SupportSession(_)
+        | AnyEvent::Hijack(_)
+        | AnyEvent::AuditExport(_)
+        | AnyEvent::LegalHold(_) => None,
+    }
+}
+
+/// The bookings of a customer, by the rows that first say whose they are. There is no index for it: people are seldom
+/// erased.
+async fn bookings_of(connection: &mut PgConnection, customer: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT booking_id FROM booking_history
+         WHERE changes @> jsonb_build_array(jsonb_build_object('path', '/customer_id', 'new', $1::text))",
+        customer.to_string()
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Puts the marker of erased values in the place of the personal ones in the history of bookings: what a replay finds
+/// once they are erased.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn forget(connection: &mut PgConnection, bookings: &[Uuid]) -> Result<(), sqlx::Error> {
+    let paths: Vec<String> = PERSONAL.iter().map(|path| (*path).to_owned()).collect();
+    sqlx::query!(
+        r#"UPDATE booking_history h
+           SET changes = (
+               SELECT jsonb_agg(
+                          CASE WHEN change ->> 'path' = ANY($2)
+                               THEN change || jsonb_build_object(
+                                   'old', CASE WHEN change ->> 'old' IS NULL THEN NULL ELSE $3::text END,
+                                   'new', CASE WHEN change ->> 'new' IS NULL THEN NULL ELSE $3::text END)
+                               ELSE change END
+                          ORDER BY place)
+               FROM jsonb_array_elements(h.changes) WITH ORDINALITY AS each (change, place))
+           WHERE h.booking_id = ANY($1)
+             AND EXISTS (SELECT FROM jsonb_array_elements(h.changes) AS each (change) WHERE change ->> 'path' = ANY($2))"#,
+        bookings,
+        &paths,
+        ERASED_MARKER
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Folds events of bookings into rows.
+async fn fold(
+    connection: &mut PgConnection,
+    run: &Run,
+    bookings: Vec<(&RecordedEvent, &BookingEvent)>,
+) -> Result<(), ProjectionError> {
+    let mut folded: HashMap<Uuid, Folded> = HashMap::new();
+    let mut rows = Vec::with_capacity(bookings.len());
+    let mut changes = Vec::with_capacity(bookings.len());
+    let mut places = Vec::with_capacity(bookings.len());
+    for (recorded, event) in bookings {
+        let state = match folded.entry(recorded.aggregate_id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Folded::before(run, recorded)?),
+        };
+        if state.sequence + 1 != recorded.sequence {
+            return Err(ProjectionError::does_not_follow(
+                recorded,
+                "an earlier event of the booking is missing",
+            ));
+        }
+        rows.push(recorded);
+        let before = state.place();
+        changes.push(Json(state.step(event)?));
+        places.push((state.place(), before.filter(|before| Some(*before) != state.place())));
+        // Comparing states is computing; commands beside it do not wait for the whole of it.
+        if rows.len() % AT_ONCE == 0 {
+            yield_now().await;
+        }
+    }
+    write_history(connection, &rows, &changes, &places).await
 }
 
 fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
@@ -194,7 +282,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::SupportRequest(_)
         | AnyEvent::SupportSession(_)
         | AnyEvent::Hijack(_)
-        | AnyEvent::AuditExport(_) => None,
+        | AnyEvent::AuditExport(_)
+        | AnyEvent::LegalHold(_) => None,
     }
 }
 
@@ -224,6 +313,11 @@ impl Folded {
             folded.json = revealing(|| serde_json::to_value(&folded.state))?;
         }
         Ok(folded)
+    }
+
+    /// The resource it is on; `None` before the first event.
+    fn place(&self) -> Option<Uuid> {
+        (self.sequence > 0).then_some(self.state.resource_id.0)
     }
 
     fn step(&mut self, event: &BookingEvent) -> Result<Vec<diff::Change>, serde_json::Error> {
@@ -256,12 +350,14 @@ async fn write_history(
     connection: &mut PgConnection,
     rows: &[&RecordedEvent],
     changes: &[Json<Vec<diff::Change>>],
+    // Where each booking is, and where it was moved from.
+    places: &[(Option<Uuid>, Option<Uuid>)],
 ) -> Result<(), ProjectionError> {
     sqlx::query!(
         "INSERT INTO booking_history (booking_id, sequence, position, event_type, recorded_at, occurred_at, actor,
-                                      on_behalf_of, reason, source, changes)
+                                      on_behalf_of, reason, source, changes, resource_id, left_resource_id)
          SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-                              $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[])",
+                              $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[], $12::uuid[], $13::uuid[])",
         &column!(rows, row => row.aggregate_id),
         &column!(rows, row => row.sequence),
         &column!(rows, row => row.position),
@@ -272,7 +368,9 @@ async fn write_history(
         &column!(rows, row => row.metadata.on_behalf_of.clone()) as &[Option<String>],
         &column!(rows, row => row.metadata.reason.clone()) as &[Option<String>],
         &column!(rows, row => row.metadata.source.clone()) as &[Option<String>],
-        changes as &[Json<Vec<diff::Change>>]
+        changes as &[Json<Vec<diff::Change>>],
+        &column!(places, place => place.0) as &[Option<Uuid>],
+        &column!(places, place => place.1) as &[Option<Uuid>]
     )
     .execute(connection)
     .await?;

@@ -111,7 +111,8 @@ impl Projection for Calendar {
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
-            | AnyEvent::AuditExport(_) => false,
+            | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_) => false,
         }
     }
 
@@ -140,7 +141,8 @@ impl Projection for Calendar {
                 | AnyEvent::SupportRequest(_)
                 | AnyEvent::SupportSession(_)
                 | AnyEvent::Hijack(_)
-                | AnyEvent::AuditExport(_) => {}
+                | AnyEvent::AuditExport(_)
+                | AnyEvent::LegalHold(_) => {}
             }
         }
         apply_resources(connection, &resources).await?;

@@ -5,17 +5,17 @@
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     api_key::ApiKey, audit_export::AuditExport, booking::Booking, customer::Customer, hijack::Hijack,
-    lead::Lead, offering::Offering, permission_grant::PermissionGrant, registry::AnyState,
-    resource::Resource, role::Role, schedule::Schedule, settings::Settings, support_request::SupportRequest,
-    support_session::SupportSession, tenant::Tenant, user::User,
+    lead::Lead, legal_hold::LegalHold, offering::Offering, permission_grant::PermissionGrant,
+    registry::AnyState, resource::Resource, role::Role, schedule::Schedule, settings::Settings,
+    support_request::SupportRequest, support_session::SupportSession, tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, audit_exports, bookings, customers, domains, hijacks, leads, offerings,
-    permission_grants, resources, roles, schedules, settings, support_requests, support_sessions, tenants,
-    users,
+    Combined, Schema, api_keys, audit_exports, bookings, customers, domains, hijacks, leads, legal_holds,
+    offerings, permission_grants, resources, roles, schedules, settings, support_requests, support_sessions,
+    tenants, users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -36,6 +36,7 @@ pub const TENANT_TABLES: &[&str] = &[
     "support_sessions",
     "hijacks",
     "audit_exports",
+    "legal_holds",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
@@ -139,6 +140,7 @@ struct ByType<'a> {
     support_sessions: Vec<Row<'a, SupportSession>>,
     hijacks: Vec<Row<'a, Hijack>>,
     audit_exports: Vec<Row<'a, AuditExport>>,
+    legal_holds: Vec<Row<'a, LegalHold>>,
 }
 
 impl<'a> ByType<'a> {
@@ -172,6 +174,7 @@ impl<'a> ByType<'a> {
             AnyState::SupportSession(state) => self.support_sessions.push(row!(state)),
             AnyState::Hijack(state) => self.hijacks.push(row!(state)),
             AnyState::AuditExport(state) => self.audit_exports.push(row!(state)),
+            AnyState::LegalHold(state) => self.legal_holds.push(row!(state)),
         }
     }
 }
@@ -231,6 +234,9 @@ async fn write<'a>(
     }
     if !rows.audit_exports.is_empty() {
         audit_exports::write(connection, schema, &rows.audit_exports).await?;
+    }
+    if !rows.legal_holds.is_empty() {
+        legal_holds::write(connection, schema, &rows.legal_holds).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

@@ -137,7 +137,7 @@ pub async fn recorded_at(
 /// The last position recorded before a time: some twenty look-ups in the primary key, in place of a scan.
 ///
 /// A position that was pruned counts as before every time, as everything pruned is older than what is kept.
-fn push_position_before(query: &mut QueryBuilder<'_, Postgres>, time: DateTime<Utc>) {
+pub(crate) fn push_position_before(query: &mut QueryBuilder<'_, Postgres>, time: DateTime<Utc>) {
     query
         .push(
             "(WITH RECURSIVE halving (low, high) AS (

@@ -138,7 +138,8 @@ impl Projection for Pace {
             | AnyEvent::SupportRequest(_)
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
-            | AnyEvent::AuditExport(_) => false,
+            | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_) => false,
         }
     }
 
@@ -166,7 +167,8 @@ impl Projection for Pace {
                 | AnyEvent::SupportRequest(_)
                 | AnyEvent::SupportSession(_)
                 | AnyEvent::Hijack(_)
-                | AnyEvent::AuditExport(_) => None,
+                | AnyEvent::AuditExport(_)
+                | AnyEvent::LegalHold(_) => None,
             })
             .collect();
         let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();

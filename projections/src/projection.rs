@@ -5,10 +5,10 @@ use daybook_domain::{envelope::RecordedEvent, registry::AnyEvent};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Run, booking_history::BookingHistory, calendar::Calendar, pace::Pace};
+use crate::{Run, booking_history::BookingHistory, calendar::Calendar, logins::Logins, pace::Pace};
 
 /// Every projection that follows a tenant's log. A new one is a line here.
-pub static ALL: &[&dyn Projection] = &[&Calendar, &BookingHistory, &Pace];
+pub static ALL: &[&dyn Projection] = &[&Calendar, &BookingHistory, &Pace, &Logins];
 
 /// The projection of that name.
 pub fn find(name: &str) -> Option<&'static dyn Projection> {

@@ -22,7 +22,7 @@ use super::{
     sightings::{self, Asked},
 };
 use crate::{
-    access_log::KeyCaller,
+    access_log::{KeyCaller, whose},
     app::AppState,
     http::{
         context,
@@ -168,6 +168,7 @@ async fn count(state: &AppState, principal: &Principal, parts: &Parts) -> Result
 pub async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<Arc<Principal>> {
     let token = bearer(headers)?;
     if let Some(principal) = state.auth().resolve(token).await? {
+        whose::is_of(&principal);
         return Ok(principal);
     }
     hijack::settle(state, token).await;

@@ -4,6 +4,7 @@ use daybook_domain::TenantId;
 use http::{HeaderMap, header};
 
 use crate::{
+    access_log::whose,
     app::AppState,
     http::{
         headers::X_TENANT_SLUG,
@@ -47,6 +48,14 @@ pub(super) async fn by_origin(state: &AppState, headers: &HeaderMap) -> Result<N
 /// # Errors
 /// `tenant_mismatch` when the two do not name the same tenant; `unavailable` when the database is away.
 pub async fn named_tenant(state: &AppState, headers: &HeaderMap) -> Result<Named> {
+    let named = by_slug_or_origin(state, headers).await?;
+    if let Named::Tenant(tenant) = named {
+        whose::names(tenant);
+    }
+    Ok(named)
+}
+
+async fn by_slug_or_origin(state: &AppState, headers: &HeaderMap) -> Result<Named> {
     let by_origin = by_origin(state, headers).await?;
     let Some(slug) = headers.get(X_TENANT_SLUG) else { return Ok(by_origin) };
     let tenant = match slug.to_str() {

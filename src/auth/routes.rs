@@ -77,9 +77,9 @@ const fn either(resource: Resource, of_tenant: Action, of_platform: Action) -> R
 use Action::{Create, Delete, Read, Update};
 use Requirement::{Public, SignedIn};
 use Resource::{
-    ApiKeys, Audit, AuditExports, Availability, Bookings, Calendar, Customers, Domains, Leads, Offerings,
-    PermissionGrants, Plans, PlatformUsers, Reports, Resources, Roles, Schedules, Secrets, Settings, Support,
-    Tenants, Users,
+    ApiKeys, Audit, AuditExports, Availability, Bookings, Calendar, Customers, Domains, Erasures, Leads,
+    LegalHolds, Offerings, PermissionGrants, Plans, PlatformUsers, Reports, Resources, Roles, Schedules,
+    Secrets, Settings, Support, Tenants, Users,
 };
 
 /// Every route: method, path template, requirement.
@@ -162,6 +162,7 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/customers/{id}", own(Customers, Read)),
     ("PATCH", "/api/v1/customers/{id}", own(Customers, Update)),
     ("DELETE", "/api/v1/customers/{id}", tenant(Customers, Delete)),
+    ("POST", "/api/v1/customers/{id}/erase", tenant(Erasures, Create)),
     ("GET", "/api/v1/availability", tenant(Availability, Read)),
     // Why a time is blocked is for those who may see the schedules.
     ("GET", "/api/v1/availability/explain", tenant(Schedules, Read)),
@@ -206,12 +207,21 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/reports/pace", tenant(Reports, Read)),
     ("GET", "/api/v1/audit/events", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/api-calls", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/logins", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/booking-changes", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/messages", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/errors", tenant(Audit, Read)),
     // It leaves something behind in the log, and takes much out of it.
     ("GET", "/api/v1/audit/export", tenant(AuditExports, Create)),
     ("GET", "/api/v1/audit/bundle", tenant(AuditExports, Create)),
     ("GET", "/api/v1/audit/retention", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/stream", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),
+    ("GET", "/api/v1/audit/erasures", tenant(Erasures, Read)),
+    ("GET", "/api/v1/audit/holds", tenant(LegalHolds, Read)),
+    ("POST", "/api/v1/audit/holds", tenant(LegalHolds, Create)),
+    ("GET", "/api/v1/audit/holds/{id}", tenant(LegalHolds, Read)),
+    ("DELETE", "/api/v1/audit/holds/{id}", tenant(LegalHolds, Delete)),
     ("GET", "/api/v1/audit/support", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/support/{id}", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/checkpoint", tenant(Audit, Read)),

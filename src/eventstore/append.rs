@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     IdempotencyKey, StoreError, Unit,
     cache::{Entry, LaneCache},
+    erasure::ERASED,
     idempotency::StoredResponse,
     load::FOLD_VERSION,
 };
@@ -123,17 +124,24 @@ pub(super) async fn catch_up(
         *cache = LaneCache::new();
         return Ok(());
     }
-    let sql = tx
-        .schema()
-        .sql("SELECT DISTINCT aggregate_type, aggregate_id FROM {s}.events WHERE position BETWEEN $1 AND $2");
-    let foreign: Vec<(String, Uuid)> = sqlx::query_as(&sql)
+    let sql = tx.schema().sql(
+        "SELECT aggregate_type, aggregate_id, bool_or(event_type = $3) FROM {s}.events
+             WHERE position BETWEEN $1 AND $2 GROUP BY aggregate_type, aggregate_id",
+    );
+    let foreign: Vec<(String, Uuid, bool)> = sqlx::query_as(&sql)
         .bind(known + 1)
         .bind(head)
+        .bind(ERASED)
         .fetch_all(&mut **tx)
         .await
         .map_err(StoreError::db("read what other processes wrote"))?;
+    if foreign.iter().any(|(.., erased)| *erased) {
+        // Whoever was erased may be in it in other places than their own.
+        *cache = LaneCache::new();
+        return Ok(());
+    }
     let mut bookings = Vec::new();
-    for (aggregate_type, id) in foreign {
+    for (aggregate_type, id, _) in foreign {
         cache.states.pop(&id);
         match AggregateType::parse(&aggregate_type) {
             Some(AggregateType::Booking) => bookings.push(id),
@@ -480,7 +488,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::SupportRequest(_)
             | AnyState::SupportSession(_)
             | AnyState::Hijack(_)
-            | AnyState::AuditExport(_) => {}
+            | AnyState::AuditExport(_)
+            | AnyState::LegalHold(_) => {}
         }
     }
     if !capacities.is_empty() {

@@ -18,13 +18,16 @@ use super::{
     Changed, Command, Committed, EventStore, Intent, MAX_RECEIPTS, Receipt, StoreError, StreamRef, Unit,
     append::{self, NewEvent, NewSealed, Rows},
     cache::{Entry, LaneCache},
-    grants,
+    erasure, grants,
     idempotency::{StoredChange, StoredResponse},
     leaf::leaf_hash,
     load::{self, Reader, Until},
     masquerade,
 };
-use crate::tenancy::{Access, TenantTx};
+use crate::{
+    mail::sealer::KeySealer,
+    tenancy::{Access, TenantTx},
+};
 
 /// What one unit of a batch is answered.
 pub type Answer = Result<Committed, StoreError>;
@@ -69,6 +72,9 @@ async fn run_on(
     connection: &mut sqlx::PgConnection,
 ) -> Result<Vec<Answer>, StoreError> {
     let mut tx = TenantTx::begin_on(connection, schema, Access::Write).await?;
+    if units.iter().any(|unit| erasure::is_alone(unit)) {
+        erasure::stop_projections(&mut tx).await?;
+    }
     // The lock comes first; what is decided on is read by later statements, each with a snapshot taken after it.
     let head = append::lock_head(&mut tx).await?;
     append::catch_up(&mut tx, cache, head.position).await?;
@@ -87,6 +93,7 @@ async fn run_on(
         });
     }
 
+    let erasure = work.erasure.take();
     let rows = work.finish(units, &answers, &stored)?;
     let head = rows.head;
     if rows.is_empty() {
@@ -95,6 +102,11 @@ async fn run_on(
         tx.rollback().await?;
     } else {
         append::write(&mut tx, &rows).await?;
+        let erased = rows.events.iter().find(|event| event.event_type == erasure::ERASED);
+        if let (Some(reach), Some(event)) = (&erasure, erased) {
+            let sealer = KeySealer(store.keys().clone());
+            reach.purge(&mut tx, &sealer, event.position).await?;
+        }
         for (unit, answer) in units.iter().zip(&answers) {
             let wrote = |committed: &Committed| {
                 !committed.replayed && committed.first_position <= committed.last_position
@@ -106,6 +118,10 @@ async fn run_on(
             }
         }
         tx.commit().await?;
+    }
+    if erasure.is_some() {
+        // Bookings, leads and keys of whoever was erased, wherever they are in it.
+        *cache = LaneCache::new();
     }
     cache.known_position = Some(head.position);
     store.head_moved(schema, head.position);
@@ -147,6 +163,8 @@ pub(super) struct Work<'w, 't> {
     pub(super) touched: Vec<(Uuid, AnyState)>,
     pub(super) touched_ids: HashMap<Uuid, usize>,
     pub(super) undo: Vec<Undo>,
+    /// Whom this batch erases, if it does.
+    pub(super) erasure: Option<erasure::Reach>,
 }
 
 impl<'w, 't> Work<'w, 't> {
@@ -170,6 +188,7 @@ impl<'w, 't> Work<'w, 't> {
             touched: Vec::new(),
             touched_ids: HashMap::new(),
             undo: Vec::new(),
+            erasure: None,
         }
     }
 
@@ -312,8 +331,12 @@ impl<'w, 't> Work<'w, 't> {
         let decided = super::decide::decide(self, &before.state, command, unit).await?;
         let had_grants = grants::can_have(&before.state);
         let lets_in = masquerade::lets_in(&before.state);
+        let was_erased = erasure::is_erased(&before.state);
         let after = self.record(command.id, before, decided, &unit.metadata, unit.occurred_at).await?;
         self.expire_lapsed(command.id, &after.state).await?;
+        if !was_erased && erasure::is_erased(&after.state) {
+            self.end_accounts(&unit.metadata).await?;
+        }
         if had_grants && !grants::can_have(&after.state) {
             self.end_grants(UserId(command.id), &unit.metadata).await?;
         }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    ApiKeyId, AuditExportId, BookingId, CustomerId, Decider, DomainError, GrantId, HijackId, Interval,
-    LeadId, OfferingId, ResourceId, RoleId, ScheduleId, SupportRequestId, SupportSessionId, TenantId, UserId,
+    ApiKeyId, AuditExportId, BookingId, CustomerId, Decider, DomainError, GrantId, HijackId, HoldId,
+    Interval, LeadId, OfferingId, ResourceId, RoleId, ScheduleId, SupportRequestId, SupportSessionId,
+    TenantId, UserId,
     api_key::ApiKeyContext,
     audit_export::AuditExportContext,
     booking::{Booking, BookingCommand, BookingContext, Candidate, RequestedTime, SlotStart},
-    customer::{Customer, CustomerContext},
+    customer::Customer,
     lead::{LeadCommand, LeadContext},
+    legal_hold::{LegalHoldCommand, LegalHoldContext},
     offering::{Offering, OfferingCommand, OfferingContext},
     permission::Tier,
     registry::{AnyCommand, AnyEvent, AnyState, Registered},
@@ -25,7 +27,7 @@ use daybook_domain::{
 };
 use uuid::Uuid;
 
-use super::{Command, Intent, StoreError, Unit, append, batch::Work, grants, masquerade};
+use super::{Command, Intent, StoreError, Unit, append, batch::Work, erasure, grants, masquerade};
 
 /// Buffers widen an occupancy by at most a week; a day more covers every zone.
 const MARGIN: Duration = Duration::days(9);
@@ -73,7 +75,10 @@ pub(super) async fn decide(
         }
         (AnyCommand::Customer(asked), AnyState::Customer(customer)) => {
             let live_bookings = live_bookings(work, CustomerId(command.id)).await?;
-            run(customer.as_ref(), asked, &CustomerContext { now, id: CustomerId(command.id), live_bookings })
+            let known = (now, live_bookings);
+            let context =
+                erasure::customer_context(work, CustomerId(command.id), customer, asked, unit, known).await?;
+            run(customer.as_ref(), asked, &context)
         }
         (AnyCommand::Booking(asked), AnyState::Booking(booking)) => {
             let context = booking_context(work, BookingId(command.id), booking, asked, unit, now).await?;
@@ -124,6 +129,16 @@ pub(super) async fn decide(
             let context =
                 AuditExportContext { now: work.now(), id: AuditExportId(command.id), head: work.position() };
             run(export.as_ref(), asked, &context)
+        }
+        (AnyCommand::LegalHold(asked), AnyState::LegalHold(hold)) => {
+            let customer = match asked {
+                LegalHoldCommand::Place { customer_id, .. } => *customer_id,
+                LegalHoldCommand::Release => None,
+            };
+            let customer = erasure::kept(work, customer).await?;
+            let reason = unit.metadata.reason.clone();
+            let context = LegalHoldContext { now: work.now(), id: HoldId(command.id), reason, customer };
+            run(hold.as_ref(), asked, &context)
         }
         // The id belongs to an aggregate of another type: to this command it does not exist.
         (asked, _) => Err(DomainError::not_found(asked.aggregate_type().as_str()).into()),
@@ -228,7 +243,7 @@ async fn user_context(
     };
     let customer_exists = match customer {
         Some(customer) => {
-            work.state::<Customer>(customer.0).await?.is_some_and(|customer| !customer.archived)
+            work.state::<Customer>(customer.0).await?.is_some_and(|customer| customer.can_book().is_ok())
         }
         None => true,
     };

@@ -12,6 +12,7 @@ use super::{
     Committed, EventStore, Pending, StoreError, Unit,
     batch::{self, Answer},
     cache::LaneCache,
+    erasure,
 };
 use crate::tenancy::is_passing;
 
@@ -51,7 +52,25 @@ pub(super) async fn run(store: EventStore, schema: Schema, mut queue: mpsc::Rece
     }
 }
 
-async fn process(store: &EventStore, schema: &Schema, cache: &mut LaneCache, batch: Vec<Pending>) {
+/// Processes what was queued, in order. What has a batch to itself is a batch between the others.
+async fn process(store: &EventStore, schema: &Schema, cache: &mut LaneCache, queued: Vec<Pending>) {
+    let mut batch = Vec::with_capacity(queued.len());
+    for pending in queued {
+        if !erasure::is_alone(&pending.unit) {
+            batch.push(pending);
+            continue;
+        }
+        if !batch.is_empty() {
+            together(store, schema, cache, std::mem::take(&mut batch)).await;
+        }
+        together(store, schema, cache, vec![pending]).await;
+    }
+    if !batch.is_empty() {
+        together(store, schema, cache, batch).await;
+    }
+}
+
+async fn together(store: &EventStore, schema: &Schema, cache: &mut LaneCache, batch: Vec<Pending>) {
     let started = Instant::now();
     let size = batch.len();
     let units: Vec<&Unit> = batch.iter().map(|pending| &pending.unit).collect();

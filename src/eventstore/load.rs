@@ -286,14 +286,20 @@ impl<'a> Reader<'a> {
             .into_iter()
             .map(|(position, field, subject, bytes)| ((position, field), (SubjectId(subject), bytes)))
             .collect();
+        if sealed.len() < committed.values().map(std::collections::BTreeMap::len).sum() {
+            self.account_for_missing(connection, events, committed, &sealed).await?;
+        }
         for event in events.iter_mut().filter(|event| committed.contains_key(&event.position)) {
             let (tenant, position, event_id) = (self.schema.log_id(), event.position, event.event_id);
             let mut failure = None;
-            event.event.visit_personal(&mut |field, _subject, slot| {
+            event.event.visit_personal(&mut |field, of, slot| {
                 let value = committed.get(&position).and_then(|fields| fields.get(field)).map(|commitment| {
                     match sealed.get(&(position, field.to_owned())) {
-                        // Erasure destroys the key and the sealed rows.
+                        // It was erased: what is missing has been accounted for.
                         None => Ok(None),
+                        Some((subject, _)) if *subject != of => {
+                            Err(StoreError::Sealing("a sealed value is somebody else's"))
+                        }
                         Some((subject, bytes)) => match self.subject_keys.get(subject) {
                             Some(Some(key)) => {
                                 seal::unseal(key, tenant, event_id, field, bytes, commitment).map(Some)
@@ -316,6 +322,45 @@ impl<'a> Reader<'a> {
             });
             if let Some(error) = failure {
                 return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Values are erased with their subject's key. One that is missing while the key lives, or was never there, was taken
+    /// away by somebody.
+    async fn account_for_missing(
+        &self,
+        connection: &mut PgConnection,
+        events: &mut [RecordedEvent],
+        committed: &HashMap<i64, std::collections::BTreeMap<String, String>>,
+        sealed: &HashMap<(i64, String), (SubjectId, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        let mut missing: HashSet<SubjectId> = HashSet::new();
+        for event in events.iter_mut() {
+            let Some(fields) = committed.get(&event.position) else { continue };
+            let position = event.position;
+            event.event.visit_personal(&mut |field, subject, _| {
+                if fields.contains_key(field) && !sealed.contains_key(&(position, field.to_owned())) {
+                    missing.insert(subject);
+                }
+            });
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<Uuid> = missing.iter().map(|subject| subject.0).collect();
+        // Asked anew: this reader may have known the key before it was destroyed.
+        let keys = subject_keys(connection, self.schema, self.keys, &ids).await?;
+        for subject in missing {
+            match keys.iter().find(|(known, _)| *known == subject) {
+                Some((_, None)) => {}
+                Some((_, Some(_))) => {
+                    return Err(StoreError::Sealing(
+                        "a sealed value is missing although its key is not destroyed",
+                    ));
+                }
+                None => return Err(StoreError::Sealing("a sealed value is missing, and its key is unknown")),
             }
         }
         Ok(())

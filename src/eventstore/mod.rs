@@ -10,6 +10,7 @@ pub mod batch;
 pub mod cache;
 pub mod cqrs;
 mod decide;
+mod erasure;
 mod grants;
 pub mod idempotency;
 pub mod lane;

@@ -20,7 +20,7 @@ use super::{
     respond::Surprise,
 };
 use crate::{
-    access_log::{Call, KeyCaller},
+    access_log::{self, Call, Failure, KeyCaller, whose::Whose},
     app::AppState,
     auth::authorize::KnownCaller,
 };
@@ -44,11 +44,14 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = method_name(request.method());
 
-    let mut response = run(&state, request, next).await;
+    let whose = Whose::default();
+    let mut response = whose.scope(run(&state, request, next)).await;
+    let mut code = Code::Internal;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let known = response.extensions_mut().remove::<KnownCaller>();
         let known = known.as_ref().map(|KnownCaller(principal)| principal.as_ref());
         state.security_log().refused(&problem, known, client, id);
+        code = problem.code();
         let rendered = problem.render(id);
         // What the router added stays (Allow on a 405); the rest is the problem's.
         let mut headers = std::mem::take(response.headers_mut());
@@ -76,6 +79,13 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
         state.access_log().record(call);
     }
     let route = template(route.as_ref());
+    if access_log::matters(status)
+        && let Some(tenant) = whose.tenant()
+    {
+        let (request_id, caller, code) = (id, whose.caller(), code.as_str());
+        let failure = Failure { request_id, caller, method, route, status, code, latency: elapsed };
+        state.access_log().failed(tenant, failure);
+    }
     metrics::histogram!(
         "daybook_http_request_duration_seconds",
         "method" => method, "route" => route.to_owned(), "status" => status_class(status.as_u16())

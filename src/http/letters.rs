@@ -9,7 +9,7 @@ use super::problem::{Problem, Result};
 use crate::{
     app::AppState,
     eventstore::Attached,
-    mail::{Message, Sealer as _, sealer::KeySealer, templates::Addressee},
+    mail::{Message, sealer::KeySealer, templates::Addressee},
     tenancy::{Access, TenantTx},
 };
 
@@ -45,6 +45,6 @@ pub fn to(email: Email, user: Option<UserId>) -> Addressee {
 /// `internal` when it cannot be sealed.
 pub fn attach(state: &AppState, tenant: Option<TenantId>, message: Message) -> Result<Attached> {
     let sealer = KeySealer(state.store().keys().clone());
-    let sealed = message.seal(|body| sealer.seal(tenant, body)).map_err(Problem::internal)?;
+    let sealed = message.seal(&sealer, tenant).map_err(Problem::internal)?;
     Ok(Attached::Message(sealed))
 }

@@ -38,6 +38,17 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::PasswordResetLink,
+        Self::PasswordResetCode,
+        Self::Invitation,
+        Self::SignupConfirmation,
+        Self::PasswordChanged,
+        Self::SupportRequested,
+        Self::SupportAnswered,
+    ];
+
     /// The name it is stored under.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -84,18 +95,21 @@ impl Message {
         &self.body
     }
 
-    /// Seals the body, so that the row can be kept until it is sent.
+    /// Seals the body and to whom it goes, for a tenant or the platform, so that the row can be kept.
     ///
     /// # Errors
-    /// Those of `seal`.
-    pub fn seal<E>(self, seal: impl FnOnce(&[u8]) -> Result<String, E>) -> Result<SealedMessage, E> {
+    /// Those of the sealer.
+    pub fn seal(self, sealer: &dyn Sealer, tenant: Option<TenantId>) -> Result<SealedMessage, SealError> {
+        let id = Uuid::now_v7();
+        let address = self.to.as_str();
         Ok(SealedMessage {
-            id: Uuid::now_v7(),
+            id,
             kind: self.kind,
-            recipient: self.to,
+            sealed_recipient: sealer.seal(tenant, Part::Recipient(id), address.as_bytes())?,
+            recipient_hash: sealer.recognise(tenant, address),
             user: self.user,
             subject: self.subject,
-            sealed_body: seal(self.body.expose_secret().as_bytes())?,
+            sealed_body: sealer.seal(tenant, Part::Body, self.body.expose_secret().as_bytes())?,
         })
     }
 }
@@ -111,7 +125,8 @@ impl fmt::Debug for Message {
 pub struct SealedMessage {
     id: Uuid,
     kind: MessageKind,
-    recipient: Email,
+    sealed_recipient: String,
+    recipient_hash: [u8; 32],
     user: Option<Uuid>,
     subject: String,
     sealed_body: String,
@@ -136,24 +151,42 @@ impl fmt::Debug for SealedMessage {
     }
 }
 
-/// A body could not be sealed or opened.
+/// A body or a recipient could not be sealed or opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the body of a message cannot be sealed or opened with these keys")]
+#[error("a message cannot be sealed or opened with these keys")]
 pub struct SealError;
 
-/// Seals bodies for the time they are kept, bound to the tenant (or, without one, the platform) they belong to.
+/// What of a message is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What is written in it.
+    Body,
+    /// To whom the message of this id goes: moved to another message it does not open, so nobody gets another's letter.
+    Recipient(Uuid),
+}
+
+/// Seals the parts of messages for the time they are kept, bound to the tenant (or, without one, the platform) they belong
+/// to.
 pub trait Sealer: Send + Sync {
-    /// Seals a body.
+    /// Seals a part.
     ///
     /// # Errors
     /// When there is no key or no randomness.
-    fn seal(&self, tenant: Option<TenantId>, plaintext: &[u8]) -> Result<String, SealError>;
+    fn seal(&self, tenant: Option<TenantId>, part: Part, plaintext: &[u8]) -> Result<String, SealError>;
 
     /// Opens what [`Sealer::seal`] made.
     ///
     /// # Errors
-    /// When it was changed, is another tenant's, or its key is gone.
-    fn open(&self, tenant: Option<TenantId>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealError>;
+    /// When it was changed, is another tenant's or another part, or its key is gone.
+    fn open(
+        &self,
+        tenant: Option<TenantId>,
+        part: Part,
+        sealed: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, SealError>;
+
+    /// What an address is recognised by without being opened: the same however it is written.
+    fn recognise(&self, tenant: Option<TenantId>, address: &str) -> [u8; 32];
 }
 
 /// Text that cannot begin a header or a line of its own.
@@ -168,7 +201,12 @@ fn breaks_lines(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{path::Path, sync::Arc};
+
+    use chrono::DateTime;
+
+    use super::{sealer::KeySealer, *};
+    use crate::keys::Keys;
 
     fn message(subject: &str) -> Message {
         let to = Email::new("ada@example.org", "").unwrap();
@@ -186,7 +224,8 @@ mod tests {
     fn neither_recipient_nor_body_is_shown() {
         let message = message("Hi");
         let shown = format!("{message:?}");
-        let sealed = message.seal(|body| Ok::<_, SealError>(hex::encode(body))).unwrap();
+        let keys = Keys::generate(Path::new("keys.toml"), DateTime::UNIX_EPOCH).unwrap();
+        let sealed = message.seal(&KeySealer(Arc::new(keys)), None).unwrap();
         let shown = format!("{shown}{sealed:?}");
         assert!(!shown.contains("ada") && !shown.contains("secret") && !shown.contains(&sealed.sealed_body));
     }

@@ -6,19 +6,22 @@
 
 use std::{fmt, time::Duration};
 
+use chrono::{DateTime, Utc};
 use daybook_projections::Schema;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::SealedMessage;
+use super::{Part, SealError, SealedMessage, Sealer};
 
 /// A message that is this node's to send, until its next attempt is due.
 #[derive(Clone, sqlx::FromRow)]
 pub struct Claimed {
     /// The row.
     pub id: Uuid,
-    /// The address.
-    pub recipient: String,
+    /// To whom, sealed; `None` once the person is erased.
+    pub sealed_recipient: Option<String>,
+    /// To whom, of a row from before addresses were sealed.
+    pub recipient: Option<String>,
     /// The subject.
     pub subject: String,
     /// The sealed body.
@@ -45,13 +48,14 @@ pub async fn insert(
     message: &SealedMessage,
 ) -> Result<(), sqlx::Error> {
     let sql = schema.sql(
-        "INSERT INTO {s}.messages (id, kind, recipient, user_id, subject, sealed_body)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO {s}.messages (id, kind, sealed_recipient, recipient_hash, user_id, subject, sealed_body)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     );
     sqlx::query(&sql)
         .bind(message.id)
         .bind(message.kind.as_str())
-        .bind(message.recipient.as_str())
+        .bind(&message.sealed_recipient)
+        .bind(message.recipient_hash.as_slice())
         .bind(message.user)
         .bind(&message.subject)
         .bind(&message.sealed_body)
@@ -88,7 +92,7 @@ pub async fn claim_due(
          UPDATE {s}.messages AS m
          SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $1)
          FROM due WHERE m.id = due.id
-         RETURNING m.id, recipient, subject, sealed_body, attempts",
+         RETURNING m.id, sealed_recipient, recipient, subject, sealed_body, attempts",
     );
     sqlx::query_as(&sql).bind(visibility.as_secs_f64()).bind(limit).fetch_all(connection).await
 }
@@ -151,4 +155,95 @@ pub async fn mark_failed(
     );
     sqlx::query(&sql).bind(class).bind(message.id).bind(message.attempts).execute(connection).await?;
     Ok(())
+}
+
+/// Forgets to whom messages went: to accounts, or to nobody's account at these addresses. That they went out is not
+/// forgotten. One that is on its way is given up.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn forget(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    users: &[Uuid],
+    sealer: &dyn Sealer,
+    addresses: &[String],
+) -> Result<(), sqlx::Error> {
+    let sql = schema.sql(
+        "UPDATE {s}.messages
+         SET recipient = NULL, sealed_recipient = NULL, recipient_hash = NULL, sealed_body = NULL,
+             last_error = CASE status WHEN 'queued' THEN 'erased' ELSE last_error END,
+             status = CASE status WHEN 'queued' THEN 'failed' ELSE status END
+         WHERE user_id = ANY($1)
+            OR user_id IS NULL AND recipient_hash = ANY($2)
+            OR user_id IS NULL AND lower(recipient) = ANY(SELECT lower(a) FROM unnest($3::text[]) AS t (a))",
+    );
+    let hashes: Vec<Vec<u8>> =
+        addresses.iter().map(|address| sealer.recognise(schema.tenant_id(), address).to_vec()).collect();
+    sqlx::query(&sql).bind(users).bind(hashes).bind(addresses).execute(connection).await?;
+    Ok(())
+}
+
+/// Seals to whom messages go that are kept in the clear, from before addresses were sealed; at most so many. Answers how many
+/// there were.
+///
+/// # Errors
+/// When PostgreSQL refuses, or nothing can be sealed.
+pub async fn seal_recipients(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    sealer: &dyn Sealer,
+    limit: i64,
+) -> Result<u64, OutboxError> {
+    let select = schema.sql("SELECT id, recipient FROM {s}.messages WHERE recipient IS NOT NULL LIMIT $1");
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(&select).bind(limit).fetch_all(&mut *connection).await?;
+    let tenant = schema.tenant_id();
+    let (mut ids, mut was, mut sealed, mut hashes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (id, address) in rows {
+        sealed.push(match address.as_str() {
+            // The person was erased.
+            "" => None,
+            address => Some(sealer.seal(tenant, Part::Recipient(id), address.as_bytes())?),
+        });
+        hashes.push((!address.is_empty()).then(|| sealer.recognise(tenant, &address).to_vec()));
+        ids.push(id);
+        was.push(address);
+    }
+    let update = schema.sql(
+        "UPDATE {s}.messages m
+         SET recipient = NULL, sealed_recipient = n.sealed, recipient_hash = n.hash
+         FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::bytea[]) AS n (id, was, sealed, hash)
+         WHERE m.id = n.id AND m.recipient = n.was",
+    );
+    let done = sqlx::query(&update).bind(ids).bind(was).bind(sealed).bind(hashes).execute(connection).await?;
+    Ok(done.rows_affected())
+}
+
+/// Deletes messages that were queued before a time, and are not on their way any more; at most so many. Answers how many
+/// there were.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn prune(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let sql = schema.sql(
+        "DELETE FROM {s}.messages WHERE id = ANY(ARRAY(
+             SELECT id FROM {s}.messages WHERE created_at < $1 AND status <> 'queued' ORDER BY created_at LIMIT $2))",
+    );
+    Ok(sqlx::query(&sql).bind(before).bind(limit).execute(connection).await?.rows_affected())
+}
+
+/// Why addresses could not be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// PostgreSQL refused or is away.
+    #[error("seal to whom messages go")]
+    Database(#[from] sqlx::Error),
+    /// There is no key.
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }

@@ -287,13 +287,17 @@ pub(super) async fn apply(
     Ok(true)
 }
 
-/// A schema's role reads and writes its own tables, and only adds to the log.
+/// A schema's role reads and writes its own tables, and only adds to the log. Personal values and their keys it adds as well;
+/// what destroys them is `erase_subjects`. A hold it places and releases, once.
 fn grants(schema: &Schema, kind: Kind) -> String {
     format!(
         "GRANT USAGE ON SCHEMA {schema} TO {schema};
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {schema};
          REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.events FROM {schema};
          REVOKE INSERT, DELETE ON {schema}.log_head FROM {schema};
+         REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.sealed_values FROM {schema};
+         REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {schema}.subject_keys FROM {schema};
+         GRANT INSERT (subject_id, wrapped_key) ON {schema}.subject_keys TO {schema};
          REVOKE DELETE, TRUNCATE ON {schema}.ledger_tiles FROM {schema};
          REVOKE INSERT, DELETE ON {schema}.ledger_head FROM {schema};
          REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.ledger_checkpoints FROM {schema};
@@ -306,13 +310,20 @@ fn grants(schema: &Schema, kind: Kind) -> String {
              REVOKE DELETE, TRUNCATE ON {schema}.head_log_entries FROM {schema};
              REVOKE DELETE, TRUNCATE ON {schema}.head_log_tiles FROM {schema}"
         ),
-        // What the guard of the claims rests on is added to, never taken away; and so are calls, through their table.
+        // What the guard of the claims rests on is added to, never taken away; and so are the logs that are kept
+        // by months, through their tables.
         Kind::Tenant => format!(
             "; REVOKE UPDATE, DELETE ON {schema}.slot_spans FROM {schema};
              REVOKE DELETE ON {schema}.slot_resources FROM {schema};
-             REVOKE UPDATE, DELETE ON {schema}.api_calls FROM {schema};
+             REVOKE UPDATE, DELETE ON {schema}.legal_holds FROM {schema};
+             GRANT UPDATE (released_at, release_reason, version, position, updated_at) ON {schema}.legal_holds TO {schema};
+             REVOKE UPDATE, DELETE ON {schema}.api_calls, {schema}.refused_logins, {schema}.request_errors FROM {schema};
              DO $$ DECLARE month regclass; BEGIN
-                 FOR month IN SELECT inhrelid FROM pg_inherits WHERE inhparent = '{schema}.api_calls'::regclass LOOP
+                 FOR month IN
+                     SELECT inhrelid FROM pg_inherits
+                     WHERE inhparent IN ('{schema}.api_calls'::regclass, '{schema}.refused_logins'::regclass,
+                                         '{schema}.request_errors'::regclass)
+                 LOOP
                      EXECUTE format('REVOKE ALL ON %s FROM {schema}', month);
                  END LOOP;
              END $$"

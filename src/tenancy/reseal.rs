@@ -16,9 +16,10 @@ use crate::{
 };
 
 /// Columns that hold Fernet tokens: table, key, column. A table that a schema does not have is passed over.
-pub const FERNET_COLUMNS: [(&str, &str, &str); 3] = [
+pub const FERNET_COLUMNS: [(&str, &str, &str); 4] = [
     ("secrets", "name", "ciphertext"),
     ("messages", "id", "sealed_body"),
+    ("messages", "id", "sealed_recipient"),
     ("signups", "id", "sealed_payload"),
 ];
 

@@ -18,11 +18,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::active;
 use crate::{
     mail::{
-        Sealer, Transport,
+        Part, Sealer, Transport,
         outbox::{self, Claimed},
         transport::{Outgoing, SendError},
     },
@@ -284,10 +285,18 @@ async fn handle(worker: &MailWorker, schema: &Schema, message: &Claimed) -> Resu
 
 async fn send(worker: &MailWorker, schema: &Schema, message: &Claimed) -> Result<(), SendError> {
     let unreadable = SendError { class: "body_unreadable", permanent: false };
-    let body = worker.sealer.open(schema.tenant_id(), &message.sealed_body).map_err(|_| unreadable)?;
+    let tenant = schema.tenant_id();
+    let body = worker.sealer.open(tenant, Part::Body, &message.sealed_body).map_err(|_| unreadable)?;
+    let recipient = match (&message.sealed_recipient, &message.recipient) {
+        (Some(sealed), _) => {
+            worker.sealer.open(tenant, Part::Recipient(message.id), sealed).map_err(|_| unreadable)?
+        }
+        (None, Some(clear)) => Zeroizing::new(clear.clone().into_bytes()),
+        (None, None) => return Err(SendError { class: "erased", permanent: true }),
+    };
     let outgoing = Outgoing {
         id: message.id,
-        recipient: &message.recipient,
+        recipient: std::str::from_utf8(&recipient).map_err(|_| unreadable)?,
         subject: &message.subject,
         body: std::str::from_utf8(&body).map_err(|_| unreadable)?,
     };

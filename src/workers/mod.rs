@@ -1,13 +1,14 @@
 //! Background work of a node. What works for tenants does so for the active ones only. Every worker is safe to run on many nodes at once,
 //! and can be stopped at any time: what it had not committed is done again.
 
-pub mod api_call_retention;
 pub mod credential_pruning;
 pub mod domain_recheck;
+pub mod erasure;
 pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
 pub mod ledger;
+pub mod log_retention;
 pub mod mailer;
 pub mod masquerade_sweep;
 pub mod projector;
@@ -51,6 +52,8 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How often holds that ran out are looked for.
     pub hold_sweep: Duration,
+    /// How often erasures are looked for that can be done: a legal hold was released, a node died.
+    pub erasure_sweep: Duration,
     /// How often idempotency keys and counters of rate limits that ran out are deleted.
     pub pruning: Duration,
     /// How often the record of each verified domain is looked for.
@@ -63,7 +66,7 @@ pub struct WorkerSettings {
     pub masquerade_sweep: Duration,
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
     pub sample_reset: Duration,
-    /// How often months of the access log that are past retention are looked for.
+    /// How often what is past retention is looked for: months of logs, and messages.
     pub retention: Duration,
     /// How long after an event the tree of its log is extended, so that what follows shares the transaction.
     pub ledger_seal: Duration,
@@ -87,6 +90,7 @@ impl Default for WorkerSettings {
             projection_batch: 500,
             lease: Duration::from_secs(5),
             hold_sweep: Duration::from_secs(10),
+            erasure_sweep: Duration::from_secs(60),
             pruning: Duration::from_secs(3_600),
             domain_recheck: Duration::from_secs(86_400),
             txt_lookup: TxtLookup::new(None),
@@ -120,6 +124,7 @@ impl Workers {
         let mut tasks = JoinSet::new();
         tasks.spawn(projector::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(hold_expiry::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(erasure::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(domain_recheck::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(rate_limit_pruning::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(credential_pruning::run(
@@ -130,7 +135,7 @@ impl Workers {
         ));
         tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(sample_reset::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
-        tasks.spawn(api_call_retention::run(store.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(log_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));
         Self { tasks }

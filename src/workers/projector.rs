@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use catch_up::{Step, Stepper, step};
-pub use rebuild::{RebuildReport, rebuild};
+pub use rebuild::{RebuildReport, drop_leftovers, rebuild};
 pub use status::{ProjectionStatus, RetryReport, retry, status, wait_for};
 pub use verify::{TableReport, VerifyReport, verify};
 

@@ -25,7 +25,7 @@ use super::{WorkerSettings, rounds};
 use crate::{
     eventstore::{EventStore, StoreError},
     mail::{
-        SealError, Sealer as _, outbox,
+        SealError, outbox,
         sealer::KeySealer,
         templates::{self, Addressee},
     },
@@ -177,7 +177,7 @@ async fn copy(store: &EventStore, tenant: TenantId, rows: &[SupportRequestRow]) 
         );
         let sealer = KeySealer(store.keys().clone());
         let sealed = letter
-            .seal(|body| sealer.seal(None, body))
+            .seal(&sealer, None)
             .map_err(|SealError| StoreError::Sealing("a letter cannot be sealed"))?;
         outbox::insert(&mut tx, &platform, &sealed).await.map_err(StoreError::db(attempted))?;
         letters += 1;

@@ -1,9 +1,9 @@
 //! Calls with API keys: how many there may be in an hour, and what is written down of them.
 
 use chrono::{Datelike as _, NaiveDate, TimeDelta};
-use daybook::workers::api_call_retention;
+use daybook::workers::log_retention;
 use daybook_domain::{ApiKeyId, permission::Tier};
-use daybook_projections::api_calls;
+use daybook_projections::months::{self as monthly, MonthlyLog};
 use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
@@ -74,7 +74,7 @@ async fn months_past_retention_are_dropped_by_the_owner_only() {
     app.state.access_log().flush().await;
     let database = app.store.database();
     let now = daybook::clock::now();
-    assert_eq!(api_call_retention::drop_expired(database, now).await.unwrap(), 0);
+    assert_eq!(log_retention::drop_expired(database, now).await.unwrap(), 0);
     assert_eq!(months(&app, &tenant).await.len(), 1);
 
     let schema = tenant.schema();
@@ -99,12 +99,12 @@ async fn months_past_retention_are_dropped_by_the_owner_only() {
     // Months that are not now cannot be made.
     let mut tx = as_tenant().await;
     let long_ago = NaiveDate::from_ymd_opt(2001, 1, 1).unwrap();
-    assert!(api_calls::ensure_partition(&mut tx, long_ago).await.is_err());
+    assert!(monthly::ensure_partition(&mut tx, MonthlyLog::ApiCalls, long_ago).await.is_err());
     drop(tx);
 
     // The free plan keeps 90 days; the month itself ends first.
-    assert_eq!(api_call_retention::drop_expired(database, now + TimeDelta::days(89)).await.unwrap(), 0);
-    assert_eq!(api_call_retention::drop_expired(database, now + TimeDelta::days(122)).await.unwrap(), 1);
+    assert_eq!(log_retention::drop_expired(database, now + TimeDelta::days(89)).await.unwrap(), 0);
+    assert_eq!(log_retention::drop_expired(database, now + TimeDelta::days(122)).await.unwrap(), 1);
     assert_eq!(months(&app, &tenant).await, [""; 0]);
     app.shut_down().await;
 }

@@ -270,6 +270,17 @@ impl World {
         let schedule =
             json!({"name": "Summer", "resource_ids": [resource], "reason": self.word("schedule reason")});
         self.post("/schedules", &schedule).await;
+        // Of a hold the reasons are people's words; somebody waits for it.
+        let forgotten = json!({"name": self.word("queued customer")});
+        let forgotten = id(&self.post("/customers", &forgotten).await);
+        let hold = json!({"name": "Case 7", "customer_id": forgotten, "reason": self.word("hold reason")});
+        let hold = id(&self.post("/audit/holds", &hold).await);
+        let why = json!({"reason": self.word("erasure reason")});
+        self.post(&format!("/customers/{forgotten}/erase"), &why).await;
+        let second = json!({"name": "Case 8", "customer_id": forgotten, "reason": "a writ"});
+        self.post("/audit/holds", &second).await;
+        let why = json!({"reason": self.word("hold release reason")});
+        self.does(Method::DELETE, &format!("/audit/holds/{hold}"), &why).await;
         let domain = json!({"hostname": "www.camp-canary.example"});
         self.post("/domains", &domain).await;
     }
@@ -279,10 +290,15 @@ impl World {
 const LEAVES: &str = "/api/v1/audit/tile/{path}";
 
 /// The routes that show personal data to those who may read it.
-pub const PERSONAL: [&str; 28] = [
+pub const PERSONAL: [&str; 33] = [
+    "/api/v1/audit/booking-changes",
     "/api/v1/audit/bundle",
     "/api/v1/audit/events",
     "/api/v1/audit/export",
+    "/api/v1/audit/holds",
+    "/api/v1/audit/holds/{id}",
+    "/api/v1/audit/logins",
+    "/api/v1/audit/messages",
     "/api/v1/audit/stream",
     "/api/v1/audit/streams/{type}/{id}",
     "/api/v1/audit/support",

@@ -349,6 +349,8 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
     let hijacked = Uuid::now_v7();
     let start = Unit::of(Command::create(hijacked, start), by("test"));
     app.store.execute(&owner.schema(), start).await.unwrap();
+    let hold = json!({"name": "Case 7", "reason": "a writ"});
+    let hold = id(&app.post(&owner, "/audit/holds", &hold).await.expect(201));
     let heads = (app.head(&owner).await, app.head(&stranger).await);
 
     let document = read(app.client.get(format!("http://{}/api/schema/", app.address))).await.expect(200);
@@ -361,6 +363,7 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
             {
                 session
             }
+            "audit" if route.contains("/audit/holds") => hold,
             "hijacks" => hijacked,
             "resources" => resource,
             "offerings" => offering,
@@ -387,7 +390,7 @@ async fn another_tenants_ids_are_not_found_on_any_route() {
                 ("PATCH", _) => Some(json!({"name": "Mine"})),
                 (_, "role") => Some(json!({"role": "tenant_staff"})),
                 (_, "modules") => Some(json!({"modules": []})),
-                (_, "revoke") => Some(json!({"reason": "not mine"})),
+                (_, "revoke" | "erase") => Some(json!({"reason": "not mine"})),
                 (_, _) => Some(json!({})),
             };
             for tag in ["*", "\"1\""] {

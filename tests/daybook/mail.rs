@@ -11,7 +11,7 @@ use std::{
 
 use daybook::{
     mail::{
-        Message, MessageKind, SealError, SealedMessage, Sealer, Transport, outbox,
+        Message, MessageKind, Part, SealError, SealedMessage, Sealer, Transport, outbox,
         templates::{self, Addressee},
     },
     tenancy::{Access, Schema, TenantDirectory, TenantTx},
@@ -35,13 +35,24 @@ const LINK: &str = "https://book.example/reset?token=abc123";
 struct Reversible;
 
 impl Sealer for Reversible {
-    fn seal(&self, tenant: Option<TenantId>, plaintext: &[u8]) -> Result<String, SealError> {
-        Ok(format!("{tenant:?}|{}", hex::encode(plaintext)))
+    fn seal(&self, tenant: Option<TenantId>, part: Part, plaintext: &[u8]) -> Result<String, SealError> {
+        Ok(format!("{tenant:?}{part:?}|{}", hex::encode(plaintext)))
     }
 
-    fn open(&self, tenant: Option<TenantId>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let rest = sealed.strip_prefix(&format!("{tenant:?}|")).ok_or(SealError)?;
+    fn open(
+        &self,
+        tenant: Option<TenantId>,
+        part: Part,
+        sealed: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let rest = sealed.strip_prefix(&format!("{tenant:?}{part:?}|")).ok_or(SealError)?;
         hex::decode(rest).map(Zeroizing::new).map_err(|_| SealError)
+    }
+
+    fn recognise(&self, _: Option<TenantId>, address: &str) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash.iter_mut().zip(address.to_lowercase().bytes()).for_each(|(to, byte)| *to = byte);
+        hash
     }
 }
 
@@ -102,7 +113,7 @@ fn reset_link() -> Message {
 
 /// Queues a message in a committed transaction of the schema's own role.
 async fn queue(site: &Site, schema: &Schema, message: Message) -> SealedMessage {
-    let sealed = message.seal(|body| Reversible.seal(schema.tenant_id(), body)).unwrap();
+    let sealed = message.seal(&Reversible, schema.tenant_id()).unwrap();
     let mut tx = TenantTx::begin(site.store.database().app(), schema, Access::Write).await.unwrap();
     outbox::insert(&mut tx, schema, &sealed).await.unwrap();
     tx.commit().await.unwrap();
@@ -299,13 +310,13 @@ async fn a_message_that_is_rolled_back_is_never_sent_nor_one_of_another_tenant_o
     let directory = tempfile::tempdir().unwrap();
     let settings = MailerSettings { attempts: 2, ..quick() };
     let running = Running::start(worker(&site, files(directory.path()), settings));
-    let sealed = reset_link().seal(|body| Reversible.seal(Some(site.tenant), body)).unwrap();
+    let sealed = reset_link().seal(&Reversible, Some(site.tenant)).unwrap();
     let mut tx = TenantTx::begin(site.store.database().app(), &site.schema, Access::Write).await.unwrap();
     outbox::insert(&mut tx, &site.schema, &sealed).await.unwrap();
     tx.rollback().await.unwrap();
 
     let platform = Schema::platform();
-    let sealed = reset_link().seal(|body| Reversible.seal(Some(site.tenant), body)).unwrap();
+    let sealed = reset_link().seal(&Reversible, Some(site.tenant)).unwrap();
     assert_eq!(sealed.kind(), MessageKind::PasswordResetLink);
     let mut tx = TenantTx::begin(site.store.database().app(), &platform, Access::Write).await.unwrap();
     outbox::insert(&mut tx, &platform, &sealed).await.unwrap();

@@ -252,7 +252,7 @@ async fn an_event_that_cannot_be_folded_parks_its_booking_and_no_other() {
     let parked = |all: Vec<projector::ProjectionStatus>| all.iter().map(|it| it.parked).collect::<Vec<_>>();
     let status = projector::status(&app.store, &tenant.schema()).await.unwrap();
     assert!(status.iter().all(|it| it.lag_events == 0 && it.status == "live"), "{status:?}");
-    assert_eq!(parked(status), [0, 2, 0]);
+    assert_eq!(parked(status), [0, 2, 0, 0]);
     let mut tx = house.read().await;
     assert_eq!(
         booking_history::list(&mut tx, healthy, None, DateTime::UNIX_EPOCH, 10).await.unwrap().len(),

@@ -98,9 +98,7 @@ fn book(order: &Order<'_>, context: &BookingContext) -> Decision {
         return Err(DomainError::wrong_state("archived", "the offering cannot be booked any more"));
     }
     let customer = context.customer.as_deref().filter(|customer| customer.id.is_some());
-    if customer.ok_or_else(|| DomainError::not_found("customer"))?.archived {
-        return Err(DomainError::wrong_state("archived", "the customer takes no new bookings"));
-    }
+    customer.ok_or_else(|| DomainError::not_found("customer"))?.can_book()?;
     match order.guests {
         0 => return Err(DomainError::field("/guests", "guests_required", "at least one guest is required")),
         1..=MOST_GUESTS => {}
@@ -228,6 +226,11 @@ impl<'a> Existing<'a> {
 
     /// A hold that ran out lost its right, not its chance: it takes its own place again if nobody else has.
     fn compete_again(&self) -> Result<(), DomainError> {
+        // Who is to be erased has no booking any more that could come back to life.
+        if let Some(customer) = self.context.customer.as_deref().filter(|customer| customer.erasure.is_some())
+        {
+            customer.can_book()?;
+        }
         let candidate = self.own_candidate()?;
         let over = self.context.enforce_window && self.booking.during.end() <= self.context.now;
         let claim = self.booking.firm_claim(self.id);

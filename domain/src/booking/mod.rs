@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 pub use command::{BookingCommand, RequestedTime, SlotStart};
 pub use event::{BookingEvent, BookingTaken, BookingTerms};
 pub(crate) use place::{Ask, Timed, check_open, check_window, timed};
-pub use state::{BookedTime, Booking, BookingStatus, is_personal};
+pub use state::{BookedTime, Booking, BookingStatus, PERSONAL, is_personal};
 
 use crate::{
     BookingId, Decider, DomainError, ResourceId, customer::Customer, impl_cqrs_aggregate,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Where personal values stand in a booking as JSON.
-const PERSONAL: &[&str] = &["/notes"];
+pub const PERSONAL: &[&str] = &["/notes"];
 
 /// Whether a path into a booking as JSON leads to a personal value, into one, or to something that holds one.
 pub fn is_personal(path: &str) -> bool {

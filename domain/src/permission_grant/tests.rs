@@ -226,6 +226,8 @@ fn staff_are_granted_nothing_that_manages_the_tenant() {
             "secrets",
             "support",
             "audit_exports",
+            "legal_holds",
+            "erasures",
         ]
         .contains(&held.resource.as_str());
         let answer = check(&owner, Tier::TenantStaff, held);

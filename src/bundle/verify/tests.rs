@@ -144,7 +144,19 @@ fn what_is_in_the_tree_must_make_sense_also_when_it_was_signed() {
     let other =
         sealed(&|made| made.edit(5, |leaf| leaf.tenant = daybook_domain::TenantId(Uuid::from_u128(8))));
     assert_eq!(first(&other), ("unexpected_event", Some(5)));
-    let moved = sealed(&|made| made.edit(5, |leaf| leaf.position = "6".into()));
+    // What the formats are made of refuses it: so it comes in behind.
+    let mut made = Made::new(TENANT, 700, 1, 700);
+    made.head = None;
+    let shown = made.shown.clone();
+    made.edit(5, |leaf| leaf.position = "6".into());
+    made.seal();
+    let (edited, before) =
+        (std::mem::replace(&mut made.shown, shown)[4].leaf.clone(), made.shown[4].leaf.clone());
+    let moved = forged(&made, |files| {
+        let entries = file(files, "tile/entries/000");
+        let at = entries.windows(before.len()).position(|leaf| leaf == before).unwrap();
+        entries[at..at + before.len()].copy_from_slice(&edited);
+    });
     assert_eq!(first(&moved), ("position_swapped", Some(5)));
     let spaced = sealed(&|made| {
         let text = String::from_utf8(made.log[9].leaf.clone()).unwrap().replace("\",\"", "\", \"");

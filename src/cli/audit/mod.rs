@@ -2,7 +2,9 @@
 
 mod bundle;
 mod checkpoint;
+mod erase;
 mod export;
+mod hold;
 mod keys;
 mod story;
 mod verify;
@@ -42,15 +44,19 @@ pub enum AuditCommand {
     /// Print the last signed checkpoint of a log.
     #[command(after_help = "Example: daybook audit checkpoint --tenant camp-river --now")]
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Place, list and release legal holds.
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Forget who a customer was, for good; under a legal hold, once that is released.
+    #[command(after_help = "Example: daybook audit erase --tenant camp-river --customer \
+                      01a1fdc1-c481-719a-9803-a3bb46f22c94 --reason 'She asked for it'")]
+    Erase(erase::EraseArgs),
 }
 
 impl AuditCommand {
     /// Runs a command that needs nothing: no settings, no database.
     pub fn offline(&self) -> Option<ExitCode> {
-        match self {
-            Self::Verify(args) => Some(args.offline()),
-            Self::Bundle(_) | Self::Export(_) | Self::Story(_) | Self::Keys(_) | Self::Checkpoint(_) => None,
-        }
+        if let Self::Verify(args) = self { Some(args.offline()) } else { None }
     }
 }
 
@@ -63,6 +69,8 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<Ex
         AuditCommand::Story(args) => story::run(&runtime, &args).await.map(done),
         AuditCommand::Keys(args) => keys::run(&runtime, &args).await.map(done),
         AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await.map(done),
+        AuditCommand::Hold(command) => hold::run(&runtime, command).await.map(done),
+        AuditCommand::Erase(args) => erase::run(&runtime, &args).await.map(done),
         AuditCommand::Verify(args) => Ok(args.offline()),
     };
     runtime.close().await?;

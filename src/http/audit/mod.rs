@@ -1,16 +1,22 @@
 //! The audit trail: the events of the log as they were fixed, each with the hash its proof is about.
 
 pub mod api_calls;
+pub mod booking_changes;
 pub mod bundle;
 pub mod checkpoint;
 pub mod consistency;
+pub mod erasures;
+pub mod errors;
 pub mod events;
 pub mod export;
 pub mod head;
+pub mod holds;
 pub mod inclusion;
 pub mod item;
 pub mod keys;
 pub mod live;
+pub mod logins;
+pub mod messages;
 pub mod retention;
 mod sending;
 pub mod stream;
@@ -41,6 +47,10 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(events::events))
         .routes(routes!(api_calls::list))
+        .routes(routes!(logins::list))
+        .routes(routes!(booking_changes::list))
+        .routes(routes!(messages::list))
+        .routes(routes!(errors::list))
         .routes(routes!(export::export))
         .routes(routes!(bundle::bundle))
         .routes(routes!(retention::retention))
@@ -54,6 +64,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(tile::tile))
         .routes(routes!(keys::keys))
         .routes(routes!(head::head))
+        .routes(routes!(erasures::list))
+        .merge(holds::routes())
 }
 
 /// The content type of a note.

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use daybook_domain::{Email, ResetId, TenantId, UserId, user::UserCommand};
-use daybook_projections::Schema;
+use daybook_projections::{Schema, refused_logins};
 use http::{HeaderMap, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -97,9 +97,20 @@ pub async fn confirm_link(
     }
     let (email, name) = account_of(&state, &schema, said.user).await?.ok_or_else(wrong_token)?;
     password_policy::check(value.new_password.expose_secret(), &[email.as_str(), &name], "/new_password")?;
-    set(&state, said.tenant, said.user, said.reset, email, value.new_password, client)
-        .await?
-        .ok_or_else(wrong_token)
+    let done =
+        set(&state, said.tenant, said.user, said.reset, email, value.new_password, client.clone()).await?;
+    if done.is_none() {
+        refused(&state, said.tenant, Some(said.user), &client);
+    }
+    done.ok_or_else(wrong_token)
+}
+
+/// Notes for the tenant that a new password was not set. What proves nothing about anybody is not noted.
+fn refused(state: &AppState, tenant: Option<TenantId>, user: Option<UserId>, client: &Anonymous) {
+    if let Some(tenant) = tenant {
+        let what = (refused_logins::PASSWORD_RESET, refused_logins::FAILED);
+        state.access_log().refused_login(tenant, what, user.map(|user| user.0), client);
+    }
 }
 
 /// Set a new password by a code. It works once; every session ends.
@@ -136,6 +147,7 @@ pub async fn confirm_code(
             SecurityEvent::of(SecurityEventKind::OtpFailed, tenant, &client.metadata_of("anonymous".into()))
                 .detail(if reset.is_some() { "a wrong code" } else { "no attempts left, or no code" });
         state.security_log().record(event);
+        refused(&state, tenant, user, &client);
         return Err(wrong_code());
     };
     // Only who has the code is told what the account's name is like.

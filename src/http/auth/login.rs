@@ -13,7 +13,7 @@ use daybook_domain::{
     envelope::Metadata,
     user::{UserCommand, email_key},
 };
-use daybook_projections::Schema;
+use daybook_projections::{Schema, refused_logins};
 use http::{HeaderMap, HeaderValue, header};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -103,7 +103,14 @@ pub async fn login(
             None => event,
         });
     };
+    let refused_as = |outcome, user: Option<UserId>| {
+        if let Some(tenant) = tenant {
+            let user = user.map(|user| user.0);
+            state.access_log().refused_login(tenant, (refused_logins::SIGN_IN, outcome), user, &client);
+        }
+    };
     if let Err(locked) = attempt.begin(database).await? {
+        refused_as(refused_logins::LOCKED_OUT, account.as_ref().map(|account| account.user));
         noted(SecurityEventKind::LoginLocked, account.map(|account| account.user));
         return Err(Problem::new(Code::RateLimited, "Too many failures; try again later.")
             .with_header(header::RETRY_AFTER, HeaderValue::from(locked.retry_after)));
@@ -113,6 +120,7 @@ pub async fn login(
     let verdict = state.hasher().verify(password.clone(), stored).await.map_err(Problem::internal)?;
     let user = account.as_ref().map(|account| account.user);
     let Some(account) = account.filter(|_| verdict.matches) else {
+        refused_as(refused_logins::FAILED, user);
         noted(SecurityEventKind::LoginFailed, user);
         // Hashes of other kinds, as imported accounts have, take another time to compare than ours.
         tokio::time::sleep_until((began + state.settings().failed_login_time).into()).await;

@@ -36,5 +36,5 @@ pub async fn get(
     let row = customers::get(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
     tx.release();
     let version = row.version;
-    respond::versioned(&CustomerBody::from(row), version)
+    respond::versioned(&CustomerBody::read_by(&call, row), version)
 }

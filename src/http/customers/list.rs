@@ -64,5 +64,5 @@ pub async fn list(
     let mut tx = position::read(&state, &call, min).await?;
     let rows = customers::list(&mut tx, &filter, after, page.fetch()).await?;
     tx.release();
-    respond::json(&cursors.page(&page, rows, |row| row.id, CustomerBody::from))
+    respond::json(&cursors.page(&page, rows, |row| row.id, |row| CustomerBody::read_by(&call, row)))
 }

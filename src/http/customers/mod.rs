@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod create;
+pub mod erase;
 pub mod get;
 pub mod list;
 pub mod update;
@@ -10,6 +11,7 @@ use chrono::{DateTime, Utc};
 use daybook_domain::{
     Disclosed,
     customer::{Customer, CustomerCommand},
+    permission::{Action, Resource},
     registry::Registered as _,
     text::{Email, Name, Phone},
 };
@@ -20,6 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
+    context::CallContext,
     problem::Result,
     respond::{subject, wrong_type},
 };
@@ -27,11 +30,10 @@ use crate::{app::AppState, eventstore::Committed};
 
 /// The routes.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list::list, create::create)).routes(routes!(
-        get::get,
-        update::update,
-        archive::archive
-    ))
+    OpenApiRouter::new()
+        .routes(routes!(list::list, create::create))
+        .routes(routes!(get::get, update::update, archive::archive))
+        .routes(routes!(erase::erase))
 }
 
 /// A customer.
@@ -51,6 +53,10 @@ pub struct CustomerBody {
     pub phone: Disclosed<String>,
     /// Whether they take no more bookings.
     pub archived: bool,
+    /// Where their erasure stands, once it was asked for: `requested`, `queued` (a legal hold stands against it; told to
+    /// those who may see holds) or `done`. In reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<String>,
     /// The version, as in `ETag`.
     pub version: i64,
     /// When they were registered; in reads.
@@ -105,6 +111,7 @@ impl From<CustomerRow> for CustomerBody {
             email: row.email,
             phone: row.phone,
             archived: row.archived,
+            erasure: row.erasure,
             version: row.version,
             created_at: Some(row.created_at),
             updated_at: Some(row.updated_at),
@@ -113,6 +120,17 @@ impl From<CustomerRow> for CustomerBody {
 }
 
 impl CustomerBody {
+    /// The customer as this caller may read them. That an erasure waits for a legal hold is for those who may see holds: not
+    /// for the customer whom one may be about.
+    pub fn read_by(call: &CallContext, row: CustomerRow) -> Self {
+        let sees_holds = call.caller.scope_of(Resource::LegalHolds, Action::Read).is_some();
+        let mut body = Self::from(row);
+        if body.erasure.as_deref() == Some("queued") && !sees_holds {
+            body.erasure = Some("requested".into());
+        }
+        body
+    }
+
     /// The customer as a command left them.
     ///
     /// # Errors
@@ -126,6 +144,7 @@ impl CustomerBody {
             email: (&customer.email).into(),
             phone: (&customer.phone).into(),
             archived: customer.archived,
+            erasure: None,
             version: changed.sequence,
             created_at: None,
             updated_at: None,

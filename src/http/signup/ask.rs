@@ -29,7 +29,7 @@ use crate::{
         letters,
         problem::{Code, Problem, ProblemBody, Result},
     },
-    mail::{Sealer as _, outbox, sealer::KeySealer, templates},
+    mail::{outbox, sealer::KeySealer, templates},
     security_log::{SecurityEvent, SecurityEventKind},
     tenancy::{Access, TenancyError, TenantTx},
 };
@@ -99,7 +99,7 @@ pub async fn ask(
     let link = letters::link(&state, "signup", &token);
     let letter =
         templates::signup_confirmation(letters::to(email, None), tenant_name.as_str(), &link, LIFETIME)
-            .seal(|body| KeySealer(keys.clone()).seal(None, body))
+            .seal(&KeySealer(keys.clone()), None)
             .map_err(Problem::internal)?;
 
     let platform = Schema::platform();

@@ -5,6 +5,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use daybook_domain::TenantId;
 use daybook_projections::{Projection, Run, Schema};
 use sqlx::{Connection, Executor, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
@@ -96,6 +97,36 @@ async fn run(
     let report = rebuild.switch_with_retries(connection, &mut reader).await?;
     progress(report.position, report.position);
     Ok(report)
+}
+
+/// Drops what killed rebuilds left, of every tenant: the rows in it are of nobody's use, and may know people who were
+/// erased since. Answers how many there were.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn drop_leftovers(store: &EventStore) -> Result<usize, ProjectorError> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^t_[0-9a-f]{32}_rebuild$' ORDER BY nspname",
+    )
+    .fetch_all(store.database().owner())
+    .await
+    .map_err(ProjectorError::db("look for what killed rebuilds left"))?;
+    let mut dropped = 0;
+    let tenants = names.iter().filter_map(|name| name.strip_prefix("t_")?.strip_suffix("_rebuild"));
+    for tenant in tenants.filter_map(|id| Uuid::try_parse(id).ok()) {
+        let scratch = Schema::tenant(TenantId(tenant)).scratch("rebuild");
+        let mut connection = match scratch::lock(store, &scratch).await {
+            Ok(connection) => connection,
+            // It is being made: nobody was killed.
+            Err(ProjectorError::Busy(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        let gone = connection.execute(format!("DROP SCHEMA IF EXISTS {scratch} CASCADE").as_str()).await;
+        scratch::unlock(&mut connection, &scratch).await;
+        gone.map_err(ProjectorError::db("drop what a killed rebuild left"))?;
+        dropped += 1;
+    }
+    Ok(dropped)
 }
 
 async fn head(connection: &mut PgConnection, schema: &Schema) -> Result<i64, ProjectorError> {

@@ -1,0 +1,170 @@
+//! Drops what is older than the tenant's plan keeps its history: months of the logs that are kept by months, and messages
+//! that were sent or given up. Also of tenants that are not active.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
+use daybook_domain::{TenantId, tenant::DOWNGRADE_GRACE};
+use daybook_projections::{Schema, months::MonthlyLog};
+use sqlx::Executor as _;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{WorkerSettings, wait};
+use crate::{
+    eventstore::EventStore,
+    mail::{
+        outbox::{self, OutboxError},
+        sealer::KeySealer,
+    },
+    tenancy::{Database, TenancyError},
+};
+
+/// Nodes that start often must come to it as well.
+const FIRST: Duration = Duration::from_secs(60);
+/// For how many days the platform's own messages are kept.
+const PLATFORM_DAYS: i32 = 90;
+/// For how many days the history of a tenant `t` on the plan `p` is kept at `$1`, as `retention` has it: the plan's days, or
+/// for `$2` days the most of a plan that was left.
+const KEPT: &str = "greatest(p.audit_history_days, (
+        SELECT max(left_plan.audit_history_days)
+        FROM jsonb_to_recordset(t.ended_plans) AS ended (plan text, at timestamptz)
+        JOIN daybook_platform.plans left_plan ON left_plan.id = ended.plan
+        WHERE ended.at + make_interval(days => $2) > $1))";
+/// Messages that are sealed or deleted in one statement.
+const BATCH: i64 = 1_000;
+
+/// Runs until it is stopped.
+pub async fn run(store: EventStore, settings: WorkerSettings, stop: CancellationToken) {
+    let mut pause = FIRST.min(settings.retention);
+    while !wait(pause, &stop).await {
+        pause = settings.retention;
+        let now = crate::clock::now();
+        match drop_expired(store.database(), now).await {
+            Ok(0) => {}
+            Ok(dropped) => tracing::info!(dropped, "months of logs were past retention"),
+            Err(error) => failed(&error),
+        }
+        match messages(&store, now).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "messages were past retention"),
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(worker = "log-retention", error, "failed");
+}
+
+/// Drops every month that had ended so long before `now`; answers how many. The role of a schema cannot: what it has
+/// written it cannot take back.
+///
+/// # Errors
+/// When PostgreSQL refuses; what was dropped before stays so.
+pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64, TenancyError> {
+    let attempted = "drop old months of logs";
+    let logs: Vec<&str> = MonthlyLog::ALL.iter().map(|log| log.table()).collect();
+    let months: Vec<(Uuid, i32, String, String)> = sqlx::query_as(&format!(
+        "SELECT t.id, {KEPT}, log.relname::text, month.relname::text
+         FROM daybook_platform.tenants t
+         JOIN daybook_platform.plans p ON p.id = t.plan
+         JOIN pg_namespace n ON n.nspname = 't_' || replace(t.id::text, '-', '')
+         JOIN pg_class log ON log.relnamespace = n.oid AND log.relname = ANY($3)
+         JOIN pg_inherits i ON i.inhparent = log.oid
+         JOIN pg_class month ON month.oid = i.inhrelid
+         WHERE log.relkind = 'p'
+         ORDER BY t.id, month.relname",
+    ))
+    .bind(now)
+    .bind(grace())
+    .bind(logs)
+    .fetch_all(database.owner())
+    .await
+    .map_err(TenancyError::db(attempted))?;
+    let mut dropped = 0;
+    for (tenant, days, log, table) in months {
+        if ended(&log, &table).is_none_or(|end| end + TimeDelta::days(days.into()) > now) {
+            continue;
+        }
+        let schema = Schema::tenant(TenantId(tenant));
+        let mut tx = database.owner().begin().await.map_err(TenancyError::db(attempted))?;
+        // Who writes to the log waits behind this; rather than for long, it is done the next time.
+        let sql = format!("SET LOCAL lock_timeout = '2s'; DROP TABLE IF EXISTS {schema}.{table}");
+        match tx.execute(sql.as_str()).await {
+            Ok(_) => tx.commit().await.map_err(TenancyError::db(attempted))?,
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(%schema, table, error, "a month of a log is not dropped yet");
+                continue;
+            }
+        }
+        dropped += 1;
+    }
+    Ok(dropped)
+}
+
+/// For how many days the history of a larger plan counts that was left.
+fn grace() -> i32 {
+    i32::try_from(DOWNGRADE_GRACE.num_days()).unwrap_or(0)
+}
+
+/// When the month of a partition was over; `None` for what is none of ours.
+fn ended(log: &str, table: &str) -> Option<DateTime<Utc>> {
+    let digits = table.strip_prefix(log)?.strip_prefix('_').filter(|digits| digits.len() == 6)?;
+    let (year, month) = (digits.get(..4)?.parse().ok()?, digits.get(4..)?.parse().ok()?);
+    let after = NaiveDate::from_ymd_opt(year, month, 1)?.checked_add_months(Months::new(1))?;
+    Some(after.and_time(NaiveTime::MIN).and_utc())
+}
+
+/// Deletes messages that are past retention, in tenants' schemas and the platform's; answers how many. Seals to whom messages
+/// go where that is kept in the clear, from before it was sealed.
+///
+/// # Errors
+/// When PostgreSQL refuses; what was deleted before stays so.
+pub async fn messages(store: &EventStore, now: DateTime<Utc>) -> Result<u64, OutboxError> {
+    let owner = store.database().owner();
+    let tenants: Vec<(Uuid, i32)> = sqlx::query_as(&format!(
+        "SELECT t.id, {KEPT}
+         FROM daybook_platform.tenants t
+         JOIN daybook_platform.plans p ON p.id = t.plan
+         JOIN pg_namespace n ON n.nspname = 't_' || replace(t.id::text, '-', '')
+         ORDER BY t.id",
+    ))
+    .bind(now)
+    .bind(grace())
+    .fetch_all(owner)
+    .await?;
+    let tenants = tenants.into_iter().map(|(id, days)| (Schema::tenant(TenantId(id)), days));
+    let sealer = KeySealer(store.keys().clone());
+    let mut deleted = 0;
+    for (schema, days) in std::iter::once((Schema::platform(), PLATFORM_DAYS)).chain(tenants) {
+        let mut connection = owner.acquire().await?;
+        let before = now - TimeDelta::days(days.into());
+        loop {
+            let some = outbox::prune(&mut connection, &schema, before, BATCH).await?;
+            deleted += some;
+            if some < BATCH.unsigned_abs() {
+                break;
+            }
+        }
+        while outbox::seal_recipients(&mut connection, &schema, &sealer, BATCH).await? > 0 {}
+    }
+    Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_is_over_when_the_next_begins() {
+        let of = |table| ended("api_calls", table);
+        assert_eq!(of("api_calls_202612").unwrap().to_string(), "2027-01-01 00:00:00 UTC");
+        assert!(ended("refused_logins", "refused_logins_202611").is_some());
+        for wrong in ["api_calls_202613", "api_calls_20261", "api_calls_", "events_202612", "api_calls_2026é"]
+        {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}
