@@ -187,6 +187,17 @@ async fn a_bundle_is_in_the_log_and_discloses_what_its_taker_may_read() {
         assert_eq!(ended["payload"]["last_position"], started["payload"]["until"]);
     }
 
+    // What was erased is not in it any more, and it says why.
+    let found = app.get_as(&ada.token, "/customers?limit=1").await.expect(200);
+    let path = format!("/customers/{}/erase", found.body["items"][0]["id"].as_str().unwrap());
+    let erased = app.post_as(&ada.token, &path, &json!({"reason": "asked for it"})).await;
+    assert!(erased.status.is_success(), "{}", erased.body);
+    take(&app, &ada.token, "", &file).await;
+    let (code, said) = verify(&file, &["--key", &vkey().await]);
+    assert_eq!((code, &said["report"]["records"]), (Some(0), &json!(2)), "{said}");
+    assert!(said["report"]["withheld"].as_u64().unwrap() > 0, "{said}");
+    independent(&file, &vkey().await);
+
     for (query, pointer) in [
         ("from=0", "?from"),
         ("to=-1", "?to"),

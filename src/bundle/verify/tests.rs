@@ -5,11 +5,11 @@ mod made;
 use std::fs;
 
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
-use crate::{eventstore::leaf::leaf_hash, ledger::Checkpoint};
+use crate::{bundle::format::Manifest, eventstore::leaf::leaf_hash, ledger::Checkpoint};
 use made::{Made, Named, check, contain, files, independent, key, origin, sign, signed_anew, tile, unpack};
-use uuid::Uuid;
 
 const TENANT: u128 = 0x01a1_fdc1_c481_719a_9803_a3bb_46f2_2c94;
 
