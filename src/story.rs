@@ -173,9 +173,7 @@ impl Story {
     pub fn tell(&mut self, event: &RecordedEvent) -> Vec<Entry> {
         let mut told: Vec<Entry> = self.closed_by_time(event.recorded_at).into_iter().collect();
         let own = match &event.event {
-            AnyEvent::SupportRequest(it) if event.aggregate_id == self.id.0 => {
-                Some(self.of_request(event, it))
-            }
+            AnyEvent::SupportRequest(it) if event.aggregate_id == self.id.0 => self.of_request(event, it),
             AnyEvent::SupportSession(it) => self.of_session(event, it),
             AnyEvent::Hijack(it) => self.of_hijack(event, it),
             AnyEvent::SupportRequest(_)
@@ -192,7 +190,8 @@ impl Story {
             | AnyEvent::Lead(_)
             | AnyEvent::PermissionGrant(_)
             | AnyEvent::AuditExport(_)
-            | AnyEvent::LegalHold(_) => None,
+            | AnyEvent::LegalHold(_)
+            | AnyEvent::AuditTrail(_) => None,
         };
         told.extend(own.or_else(|| self.caused(event)));
         told
@@ -244,7 +243,8 @@ impl Story {
             Some(
                 SupportSessionEvent::Viewed(_)
                 | SupportSessionEvent::Denied(_)
-                | SupportSessionEvent::Ended(_),
+                | SupportSessionEvent::Ended(_)
+                | SupportSessionEvent::CarriedOver(_),
             )
             | None => None,
         };
@@ -288,7 +288,7 @@ impl Story {
         })
     }
 
-    fn of_request(&mut self, event: &RecordedEvent, it: &SupportRequestEvent) -> Entry {
+    fn of_request(&mut self, event: &RecordedEvent, it: &SupportRequestEvent) -> Option<Entry> {
         let opened = self.request.approved_at.is_some();
         self.request.apply(it);
         let (kind, text) = match it {
@@ -302,8 +302,10 @@ impl Story {
                 (Kind::Denied, format!("denied: {:?}", ending.reason.as_str()))
             }
             SupportRequestEvent::Revoked(ending) => (Kind::Revoked, words::revoked(ending, opened)),
+            // What was before was pruned; that is nothing that happened.
+            SupportRequestEvent::CarriedOver(_) => return None,
         };
-        self.entry(event, kind, text)
+        Some(self.entry(event, kind, text))
     }
 
     fn of_session(&mut self, event: &RecordedEvent, it: &SupportSessionEvent) -> Option<Entry> {
@@ -323,6 +325,12 @@ impl Story {
             SupportSessionEvent::Viewed(viewed) => self.viewed(event, viewed),
             SupportSessionEvent::Denied(denied) => self.denied(event, denied),
             SupportSessionEvent::Ended(ended) => self.ended(event, *ended),
+            SupportSessionEvent::CarriedOver(carried) => {
+                if carried.state.support_request_id == Some(self.id) {
+                    self.begins(event, carried.state.until);
+                }
+                None
+            }
         }
     }
 
@@ -341,6 +349,12 @@ impl Story {
             HijackEvent::Viewed(viewed) => self.viewed(event, viewed),
             HijackEvent::Denied(denied) => self.denied(event, denied),
             HijackEvent::Ended(ended) => self.ended(event, *ended),
+            HijackEvent::CarriedOver(carried) => {
+                if carried.state.via.window() == Some(self.id) {
+                    self.begins(event, carried.state.until);
+                }
+                None
+            }
         }
     }
 

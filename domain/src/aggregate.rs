@@ -54,6 +54,10 @@ pub trait Decider:
         context: &Self::Context,
     ) -> Result<Vec<Self::Event>, DomainError>;
 
+    /// Visits each personal field of the state, under a name and subject of its own: what [`Event::visit_personal`] does
+    /// for an event that carries the state over.
+    fn visit_personal(&mut self, _visit: &mut PersonalVisitor<'_>) {}
+
     /// Folds one event. Has no rules and cannot fail: what happened, happened.
     fn apply(&mut self, event: &Self::Event);
 }

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKeyId, Decider, DomainError, Event, impl_cqrs_aggregate,
+    ApiKeyId, Decider, DomainError, Event,
+    carried::CarriedOver,
+    impl_cqrs_aggregate,
     permission::{Permissions, Tier},
     text::Name,
 };
@@ -113,15 +115,20 @@ pub enum ApiKeyEvent {
     /// It works no more.
     #[serde(rename = "api_key.revoked")]
     Revoked,
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "api_key.carried_over")]
+    CarriedOver(Box<CarriedOver<ApiKey>>),
 }
 
 impl Event for ApiKeyEvent {
-    const TYPES: &'static [(&'static str, u16)] = &[("api_key.issued", 1), ("api_key.revoked", 1)];
+    const TYPES: &'static [(&'static str, u16)] =
+        &[("api_key.issued", 1), ("api_key.revoked", 1), ("api_key.carried_over", 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Issued { .. } => "api_key.issued",
             Self::Revoked => "api_key.revoked",
+            Self::CarriedOver(_) => "api_key.carried_over",
         }
     }
 }
@@ -220,6 +227,7 @@ impl Decider for ApiKey {
                 };
             }
             ApiKeyEvent::Revoked => self.revoked = true,
+            ApiKeyEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

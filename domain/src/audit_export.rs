@@ -7,7 +7,10 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{AuditExportId, Decider, DomainError, Event, PersonalVisitor, decimal, impl_cqrs_aggregate};
+use crate::{
+    AuditExportId, Decider, DomainError, Event, PersonalVisitor, carried::CarriedOver, decimal,
+    impl_cqrs_aggregate,
+};
 
 /// How long an export that nobody ended counts as in progress.
 pub const UNFINISHED_FOR: Duration = Duration::hours(24);
@@ -161,15 +164,20 @@ pub enum AuditExportEvent {
     /// It is over.
     #[serde(rename = "audit_export.ended")]
     Ended(ExportEnded),
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "audit_export.carried_over")]
+    CarriedOver(Box<CarriedOver<AuditExport>>),
 }
 
 impl Event for AuditExportEvent {
-    const TYPES: &'static [(&'static str, u16)] = &[("audit_export.started", 1), ("audit_export.ended", 1)];
+    const TYPES: &'static [(&'static str, u16)] =
+        &[("audit_export.started", 1), ("audit_export.ended", 1), ("audit_export.carried_over", 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Started { .. } => "audit_export.started",
             Self::Ended(_) => "audit_export.ended",
+            Self::CarriedOver(_) => "audit_export.carried_over",
         }
     }
 
@@ -255,6 +263,7 @@ impl Decider for AuditExport {
                 };
             }
             AuditExportEvent::Ended(ended) => self.ended = Some(*ended),
+            AuditExportEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CustomerId, Decider, DomainError, Event, Personal, PersonalVisitor, SubjectId, impl_cqrs_aggregate,
+    CustomerId, Decider, DomainError, Event, Personal, PersonalVisitor, SubjectId,
+    carried::CarriedOver,
+    impl_cqrs_aggregate,
     text::{Email, Name, Phone},
 };
 
@@ -159,6 +161,9 @@ pub enum CustomerEvent {
         /// Whose keys are destroyed: theirs, and those of their accounts and of what they asked before they were a customer.
         subjects: Vec<SubjectId>,
     },
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "customer.carried_over")]
+    CarriedOver(Box<CarriedOver<Customer>>),
 }
 
 /// A contact that can be removed.
@@ -178,6 +183,7 @@ impl Event for CustomerEvent {
         ("customer.archived", 1),
         ("customer.erasure_requested", 1),
         ("customer.erased", 1),
+        ("customer.carried_over", 1),
     ];
 
     fn type_name(&self) -> &'static str {
@@ -187,6 +193,7 @@ impl Event for CustomerEvent {
             Self::Archived { .. } => "customer.archived",
             Self::ErasureRequested { .. } => "customer.erasure_requested",
             Self::Erased { .. } => "customer.erased",
+            Self::CarriedOver(_) => "customer.carried_over",
         }
     }
 
@@ -197,6 +204,7 @@ impl Event for CustomerEvent {
                 (customer_id, name.as_mut(), email, phone)
             }
             Self::Archived { .. } | Self::ErasureRequested { .. } | Self::Erased { .. } => return,
+            Self::CarriedOver(carried) => return carried.state.visit_personal(visit),
         };
         let subject = (*customer_id).into();
         if let Some(name) = name {
@@ -278,6 +286,17 @@ impl Decider for Customer {
         }
     }
 
+    fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+        let Some(id) = self.id else { return };
+        visit("name", id.into(), &mut self.name);
+        if let Some(email) = &mut self.email {
+            visit("email", id.into(), email);
+        }
+        if let Some(phone) = &mut self.phone {
+            visit("phone", id.into(), phone);
+        }
+    }
+
     fn apply(&mut self, event: &CustomerEvent) {
         match event {
             CustomerEvent::Registered { customer_id, name, email, phone } => {
@@ -316,6 +335,7 @@ impl Decider for Customer {
                     erasure: Some(Erasure { requested_at, erased_at: Some(*erased_at) }),
                 };
             }
+            CustomerEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decider, DomainError, Event, LeadId, OfferingId, Personal, PersonalVisitor, impl_cqrs_aggregate,
+    Decider, DomainError, Event, LeadId, OfferingId, Personal, PersonalVisitor,
+    carried::CarriedOver,
+    impl_cqrs_aggregate,
     text::{Email, Name, Notes, Phone},
 };
 
@@ -88,15 +90,20 @@ pub enum LeadEvent {
     /// It has been seen to.
     #[serde(rename = "lead.handled")]
     Handled,
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "lead.carried_over")]
+    CarriedOver(Box<CarriedOver<Lead>>),
 }
 
 impl Event for LeadEvent {
-    const TYPES: &'static [(&'static str, u16)] = &[("lead.submitted", 1), ("lead.handled", 1)];
+    const TYPES: &'static [(&'static str, u16)] =
+        &[("lead.submitted", 1), ("lead.handled", 1), ("lead.carried_over", 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Submitted { .. } => "lead.submitted",
             Self::Handled => "lead.handled",
+            Self::CarriedOver(_) => "lead.carried_over",
         }
     }
 
@@ -106,6 +113,7 @@ impl Event for LeadEvent {
                 (lead_id, name, email, phone, message)
             }
             Self::Handled => return,
+            Self::CarriedOver(carried) => return carried.state.visit_personal(visit),
         };
         let subject = (*lead_id).into();
         visit("name", subject, name);
@@ -170,6 +178,20 @@ impl Decider for Lead {
         }
     }
 
+    fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+        let Some(id) = self.id else { return };
+        visit("name", id.into(), &mut self.name);
+        if let Some(email) = &mut self.email {
+            visit("email", id.into(), email);
+        }
+        if let Some(phone) = &mut self.phone {
+            visit("phone", id.into(), phone);
+        }
+        if let Some(message) = &mut self.message {
+            visit("message", id.into(), message);
+        }
+    }
+
     fn apply(&mut self, event: &LeadEvent) {
         match event {
             LeadEvent::Submitted { lead_id, name, email, phone, message, offering_id } => {
@@ -184,6 +206,7 @@ impl Decider for Lead {
                 };
             }
             LeadEvent::Handled => self.handled = true,
+            LeadEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

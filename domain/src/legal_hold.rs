@@ -9,7 +9,9 @@ mod tests;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{CustomerId, Decider, DomainError, Event, HoldId, impl_cqrs_aggregate, text::Name};
+use crate::{
+    CustomerId, Decider, DomainError, Event, HoldId, carried::CarriedOver, impl_cqrs_aggregate, text::Name,
+};
 
 /// What is held: as it stands in the event, and for good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,15 +91,20 @@ pub enum LegalHoldEvent {
     /// It was released.
     #[serde(rename = "legal_hold.released")]
     Released(Release),
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "legal_hold.carried_over")]
+    CarriedOver(Box<CarriedOver<LegalHold>>),
 }
 
 impl Event for LegalHoldEvent {
-    const TYPES: &'static [(&'static str, u16)] = &[("legal_hold.placed", 1), ("legal_hold.released", 1)];
+    const TYPES: &'static [(&'static str, u16)] =
+        &[("legal_hold.placed", 1), ("legal_hold.released", 1), ("legal_hold.carried_over", 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Placed(_) => "legal_hold.placed",
             Self::Released(_) => "legal_hold.released",
+            Self::CarriedOver(_) => "legal_hold.carried_over",
         }
     }
 }
@@ -197,6 +204,7 @@ impl Decider for LegalHold {
         match event {
             LegalHoldEvent::Placed(held) => *self = Self { held: Some(held.clone()), release: None },
             LegalHoldEvent::Released(release) => self.release = Some(release.clone()),
+            LegalHoldEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -9,8 +9,10 @@
 pub mod aggregate;
 pub mod api_key;
 pub mod audit_export;
+pub mod audit_trail;
 pub mod availability;
 pub mod booking;
+pub mod carried;
 pub mod customer;
 pub mod decimal;
 pub mod diff;
@@ -45,6 +47,7 @@ pub mod upcast;
 pub mod user;
 
 pub use aggregate::{Decider, Event, PersonalVisitor};
+pub use carried::CarriedOver;
 pub use disclosed::Disclosed;
 pub use envelope::RecordedEvent;
 pub use error::{DomainError, FieldError};

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decider, DomainError, Event, FieldError, Money, OfferingId, ResourceId, impl_cqrs_aggregate, text::Name,
+    Decider, DomainError, Event, FieldError, Money, OfferingId, ResourceId, carried::CarriedOver,
+    impl_cqrs_aggregate, text::Name,
 };
 
 /// Whether it is booked by nights or by timed slots.
@@ -190,17 +191,25 @@ pub enum OfferingEvent {
     /// It takes no new bookings.
     #[serde(rename = "offering.archived")]
     Archived,
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "offering.carried_over")]
+    CarriedOver(Box<CarriedOver<Offering>>),
 }
 
 impl Event for OfferingEvent {
-    const TYPES: &'static [(&'static str, u16)] =
-        &[("offering.created", 1), ("offering.updated", 1), ("offering.archived", 1)];
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("offering.created", 1),
+        ("offering.updated", 1),
+        ("offering.archived", 1),
+        ("offering.carried_over", 1),
+    ];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "offering.created",
             Self::Updated { .. } => "offering.updated",
             Self::Archived => "offering.archived",
+            Self::CarriedOver(_) => "offering.carried_over",
         }
     }
 }
@@ -261,6 +270,7 @@ impl Decider for Offering {
             }
             OfferingEvent::Updated { terms } => self.terms = terms.as_ref().clone(),
             OfferingEvent::Archived => self.archived = true,
+            OfferingEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -10,7 +10,9 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decider, DomainError, Event, GrantId, UserId, impl_cqrs_aggregate,
+    Decider, DomainError, Event, GrantId, UserId,
+    carried::CarriedOver,
+    impl_cqrs_aggregate,
     permission::{Permission, Permissions, Scope, Tier},
     user::By,
 };
@@ -130,16 +132,20 @@ pub enum PermissionGrantEvent {
     /// It was taken back.
     #[serde(rename = "permission.grant_revoked")]
     Revoked(Revocation),
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "permission_grant.carried_over")]
+    CarriedOver(Box<CarriedOver<PermissionGrant>>),
 }
 
 impl Event for PermissionGrantEvent {
     const TYPES: &'static [(&'static str, u16)] =
-        &[("permission.granted", 1), ("permission.grant_revoked", 1)];
+        &[("permission.granted", 1), ("permission.grant_revoked", 1), ("permission_grant.carried_over", 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Granted(_) => "permission.granted",
             Self::Revoked(_) => "permission.grant_revoked",
+            Self::CarriedOver(_) => "permission_grant.carried_over",
         }
     }
 }
@@ -266,6 +272,7 @@ impl Decider for PermissionGrant {
                 *self = Self { grant: Some(grant.clone()), revocation: None };
             }
             PermissionGrantEvent::Revoked(revocation) => self.revocation = Some(revocation.clone()),
+            PermissionGrantEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

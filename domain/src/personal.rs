@@ -110,6 +110,9 @@ pub fn plain(value: Value) -> Value {
 
 /// A personal field seen without its type: how the store takes values out of an event and puts them back.
 pub trait PersonalSlot {
+    /// Whether there is a value that is not known here.
+    fn is_sealed(&self) -> bool;
+
     /// The value as JSON, where it is known.
     fn value(&self) -> Option<Value>;
 
@@ -121,6 +124,10 @@ pub trait PersonalSlot {
 }
 
 impl<T: Serialize + DeserializeOwned> PersonalSlot for Personal<T> {
+    fn is_sealed(&self) -> bool {
+        matches!(self, Self::Sealed)
+    }
+
     fn value(&self) -> Option<Value> {
         self.expose().and_then(|value| serde_json::to_value(value).ok())
     }

@@ -3,24 +3,27 @@
 
 use std::{fmt, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::{
     Decider, DomainError, Event, PersonalVisitor,
     api_key::{ApiKey, ApiKeyCommand, ApiKeyEvent},
-    audit_export::{AuditExport, AuditExportCommand, AuditExportEvent},
+    audit_export::{AuditExport, AuditExportCommand, AuditExportEvent, UNFINISHED_FOR},
+    audit_trail::{AuditTrail, AuditTrailCommand, AuditTrailEvent},
     booking::{Booking, BookingCommand, BookingEvent},
+    carried::{CarriedOver, Past, SUFFIX, Standing},
     customer::{Customer, CustomerCommand, CustomerEvent},
     hijack::{Hijack, HijackCommand, HijackEvent},
     lead::{Lead, LeadCommand, LeadEvent},
     legal_hold::{LegalHold, LegalHoldCommand, LegalHoldEvent},
     offering::{Offering, OfferingCommand, OfferingEvent},
-    permission_grant::{PermissionGrant, PermissionGrantCommand, PermissionGrantEvent},
+    permission_grant::{GrantState, PermissionGrant, PermissionGrantCommand, PermissionGrantEvent},
     resource::{Resource, ResourceCommand, ResourceEvent},
     role::{Role, RoleCommand, RoleEvent},
     schedule::{Schedule, ScheduleCommand, ScheduleEvent},
     settings::{Settings, SettingsCommand, SettingsEvent},
-    support_request::{SupportRequest, SupportRequestCommand, SupportRequestEvent},
+    support_request::{SupportRequest, SupportRequestCommand, SupportRequestEvent, SupportStatus},
     support_session::{SupportSession, SupportSessionCommand, SupportSessionEvent},
     tenant::{Tenant, TenantCommand, TenantEvent},
     upcast::{UpcastError, upcast},
@@ -84,6 +87,32 @@ macro_rules! registry {
                 match self { $(Self::$variant(event) => event.visit_personal(visit),)* }
             }
 
+            /// What it carries over, where it is such an event.
+            pub fn carried(&self) -> Option<Carried> {
+                match self {
+                    $(Self::$variant(event) => match event.carried() {
+                        Some(it) => Some(Carried {
+                            standing: it.standing,
+                            past: it.past.clone(),
+                            state: AnyState::$variant(Arc::new(it.state.clone())),
+                        }),
+                        None => None,
+                    },)*
+                }
+            }
+
+            /// What the state it carries over was folded from, where it is such an event.
+            pub fn carried_past(&self) -> Option<(Standing, &Past)> {
+                match self {
+                    $(Self::$variant(event) => event.carried().map(|it| (it.standing, &it.past)),)*
+                }
+            }
+
+            /// The type strings of events that carry a state over.
+            pub fn carried_types() -> Vec<&'static str> {
+                Self::types().into_iter().map(|(_, name, _)| name).filter(|name| name.ends_with(SUFFIX)).collect()
+            }
+
             /// Its payload, personal fields sealed.
             ///
             /// # Errors
@@ -144,6 +173,22 @@ macro_rules! registry {
                 }
             }
 
+            /// The event that carries the state over.
+            pub fn carry_over(&self, standing: Standing, past: Past) -> AnyEvent {
+                match self {
+                    $(Self::$variant(state) => {
+                        let state = state.as_ref().clone();
+                        AnyEvent::$variant(<$event>::CarriedOver(Box::new(CarriedOver { standing, past, state })))
+                    })*
+                }
+            }
+
+            fn visit(&mut self, visit: &mut PersonalVisitor<'_>) {
+                match self {
+                    $(Self::$variant(state) => Arc::make_mut(state).visit_personal(visit),)*
+                }
+            }
+
             /// The state as JSON. Personal values are in it only inside [`crate::personal::revealing`].
             ///
             /// # Errors
@@ -164,6 +209,11 @@ macro_rules! registry {
         }
 
         $(
+            impl $event {
+                fn carried(&self) -> Option<&CarriedOver<$aggregate>> {
+                    if let Self::CarriedOver(carried) = self { Some(carried) } else { None }
+                }
+            }
             impl From<$command> for AnyCommand {
                 fn from(command: $command) -> Self { Self::$variant(command) }
             }
@@ -183,6 +233,17 @@ macro_rules! registry {
             }
         )*
     };
+}
+
+/// A state carried over, of any aggregate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carried {
+    /// What it stands for.
+    pub standing: Standing,
+    /// What it was folded from.
+    pub past: Past,
+    /// The state.
+    pub state: AnyState,
 }
 
 /// An aggregate that the registry knows.
@@ -232,6 +293,8 @@ registry! {
     AuditExport: AuditExport, AuditExportCommand, AuditExportEvent;
     /// A legal hold: what it covers is neither pruned nor erased.
     LegalHold: LegalHold, LegalHoldCommand, LegalHoldEvent;
+    /// The audit trail itself: what was pruned of the log.
+    AuditTrail: AuditTrail, AuditTrailCommand, AuditTrailEvent;
 }
 
 impl fmt::Display for AggregateType {
@@ -260,8 +323,45 @@ impl AnyState {
             | Self::SupportSession(_)
             | Self::Hijack(_)
             | Self::AuditExport(_)
-            | Self::LegalHold(_) => Vec::new(),
+            | Self::LegalHold(_)
+            | Self::AuditTrail(_) => Vec::new(),
         }
+    }
+}
+
+impl AnyState {
+    /// Whether all that remains of it is history: it is over, nothing more can happen to it, and nothing asks for it but
+    /// who looks back. It goes with the log that tells of it, where everything else is carried over a cut.
+    pub fn is_history(&self, now: DateTime<Utc>) -> bool {
+        match self {
+            Self::PermissionGrant(grant) => grant.state(now).is_none_or(|state| state != GrantState::Active),
+            Self::SupportRequest(request) => match request.status {
+                SupportStatus::Denied | SupportStatus::Revoked => true,
+                SupportStatus::Requested => request.lapses_at <= now,
+                SupportStatus::Approved => !request.is_open(now),
+            },
+            Self::SupportSession(session) => session.refused.is_some() || session.ended.is_some(),
+            Self::Hijack(hijack) => hijack.refused.is_some() || hijack.ended.is_some(),
+            Self::LegalHold(hold) => hold.release.is_some(),
+            Self::AuditExport(export) => export.ended.is_some() || export.started_at + UNFINISHED_FOR <= now,
+            Self::Tenant(_)
+            | Self::Resource(_)
+            | Self::Offering(_)
+            | Self::Schedule(_)
+            | Self::Customer(_)
+            | Self::Booking(_)
+            | Self::User(_)
+            | Self::Role(_)
+            | Self::ApiKey(_)
+            | Self::Settings(_)
+            | Self::Lead(_)
+            | Self::AuditTrail(_) => false,
+        }
+    }
+
+    /// What [`Decider::visit_personal`] visits.
+    pub fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+        self.visit(visit);
     }
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainError, Event, ResourceId, impl_cqrs_aggregate, text::Name};
+use crate::{Decider, DomainError, Event, ResourceId, carried::CarriedOver, impl_cqrs_aggregate, text::Name};
 
 /// The most units of a pool.
 pub const MAX_CAPACITY: u32 = 10_000;
@@ -120,17 +120,25 @@ pub enum ResourceEvent {
     /// It takes no new bookings.
     #[serde(rename = "resource.archived")]
     Archived,
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "resource.carried_over")]
+    CarriedOver(Box<CarriedOver<Resource>>),
 }
 
 impl Event for ResourceEvent {
-    const TYPES: &'static [(&'static str, u16)] =
-        &[("resource.created", 1), ("resource.updated", 1), ("resource.archived", 1)];
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("resource.created", 1),
+        ("resource.updated", 1),
+        ("resource.archived", 1),
+        ("resource.carried_over", 1),
+    ];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "resource.created",
             Self::Updated { .. } => "resource.updated",
             Self::Archived => "resource.archived",
+            Self::CarriedOver(_) => "resource.carried_over",
         }
     }
 }
@@ -212,6 +220,7 @@ impl Decider for Resource {
                 self.time_zone = time_zone.unwrap_or(self.time_zone);
             }
             ResourceEvent::Archived => self.archived = true,
+            ResourceEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decider, DomainError, Event, RoleId, impl_cqrs_aggregate,
+    Decider, DomainError, Event, RoleId,
+    carried::CarriedOver,
+    impl_cqrs_aggregate,
     permission::{Permissions, Tier},
     text::Name,
 };
@@ -86,17 +88,21 @@ pub enum RoleEvent {
     /// It is given to nobody any more.
     #[serde(rename = "role.archived")]
     Archived,
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "role.carried_over")]
+    CarriedOver(Box<CarriedOver<Role>>),
 }
 
 impl Event for RoleEvent {
     const TYPES: &'static [(&'static str, u16)] =
-        &[("role.created", 1), ("role.updated", 1), ("role.archived", 1)];
+        &[("role.created", 1), ("role.updated", 1), ("role.archived", 1), ("role.carried_over", 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "role.created",
             Self::Updated { .. } => "role.updated",
             Self::Archived => "role.archived",
+            Self::CarriedOver(_) => "role.carried_over",
         }
     }
 }
@@ -175,6 +181,7 @@ impl Decider for Role {
                 }
             }
             RoleEvent::Archived => self.archived = true,
+            RoleEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -9,7 +9,8 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decider, DomainError, Event, FieldError, ResourceId, ScheduleId, impl_cqrs_aggregate, text::Name,
+    Decider, DomainError, Event, FieldError, ResourceId, ScheduleId, carried::CarriedOver,
+    impl_cqrs_aggregate, text::Name,
 };
 
 pub use hours::{Closed, ClosedBy, LocalTime};
@@ -188,17 +189,25 @@ pub enum ScheduleEvent {
     /// It says nothing any more.
     #[serde(rename = "schedule.archived")]
     Archived,
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "schedule.carried_over")]
+    CarriedOver(Box<CarriedOver<Schedule>>),
 }
 
 impl Event for ScheduleEvent {
-    const TYPES: &'static [(&'static str, u16)] =
-        &[("schedule.created", 1), ("schedule.updated", 1), ("schedule.archived", 1)];
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("schedule.created", 1),
+        ("schedule.updated", 1),
+        ("schedule.archived", 1),
+        ("schedule.carried_over", 1),
+    ];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "schedule.created",
             Self::Updated { .. } => "schedule.updated",
             Self::Archived => "schedule.archived",
+            Self::CarriedOver(_) => "schedule.carried_over",
         }
     }
 }
@@ -281,6 +290,7 @@ impl Decider for Schedule {
                 self.rules = rules.as_ref().clone();
             }
             ScheduleEvent::Archived => self.archived = true,
+            ScheduleEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

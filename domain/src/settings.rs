@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainError, Event, impl_cqrs_aggregate, text::Name};
+use crate::{Decider, DomainError, Event, carried::CarriedOver, impl_cqrs_aggregate, text::Name};
 
 /// The most secrets a tenant keeps.
 pub const MAX_SECRETS: usize = 50;
@@ -118,17 +118,21 @@ pub enum SettingsEvent {
         /// Its name.
         name: SecretName,
     },
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "settings.carried_over")]
+    CarriedOver(Box<CarriedOver<Settings>>),
 }
 
 impl Event for SettingsEvent {
     const TYPES: &'static [(&'static str, u16)] =
-        &[("settings.changed", 1), ("secret.set", 1), ("secret.removed", 1)];
+        &[("settings.changed", 1), ("secret.set", 1), ("secret.removed", 1), ("settings.carried_over", 1)];
 
     fn type_name(&self) -> &'static str {
         match self {
             Self::Changed { .. } => "settings.changed",
             Self::SecretSet { .. } => "secret.set",
             Self::SecretRemoved { .. } => "secret.removed",
+            Self::CarriedOver(_) => "settings.carried_over",
         }
     }
 }
@@ -192,6 +196,7 @@ impl Decider for Settings {
             }
             SettingsEvent::SecretSet { name } => drop(self.secrets.insert(name.as_str().to_owned())),
             SettingsEvent::SecretRemoved { name } => drop(self.secrets.remove(name.as_str())),
+            SettingsEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

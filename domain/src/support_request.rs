@@ -11,7 +11,9 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decider, DomainError, Event, PersonalVisitor, SupportRequestId, UserId, impl_cqrs_aggregate,
+    Decider, DomainError, Event, PersonalVisitor, SupportRequestId, UserId,
+    carried::CarriedOver,
+    impl_cqrs_aggregate,
     permission::Tier,
     text::{Email, Reason},
 };
@@ -248,11 +250,19 @@ pub enum SupportRequestEvent {
     /// It was taken back, or its window was closed.
     #[serde(rename = "support.revoked")]
     Revoked(Ending),
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "support_request.carried_over")]
+    CarriedOver(Box<CarriedOver<SupportRequest>>),
 }
 
 impl Event for SupportRequestEvent {
-    const TYPES: &'static [(&'static str, u16)] =
-        &[("support.requested", 1), ("support.approved", 1), ("support.denied", 1), ("support.revoked", 1)];
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("support.requested", 1),
+        ("support.approved", 1),
+        ("support.denied", 1),
+        ("support.revoked", 1),
+        ("support_request.carried_over", 1),
+    ];
 
     fn type_name(&self) -> &'static str {
         match self {
@@ -260,6 +270,7 @@ impl Event for SupportRequestEvent {
             Self::Approved { .. } => "support.approved",
             Self::Denied(_) => "support.denied",
             Self::Revoked(_) => "support.revoked",
+            Self::CarriedOver(_) => "support_request.carried_over",
         }
     }
 
@@ -368,6 +379,7 @@ impl Decider for SupportRequest {
                 self.status = SupportStatus::Revoked;
                 self.ended = Some(ending.clone());
             }
+            SupportRequestEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Decider, DomainError, Event, PersonalVisitor, SessionId, SupportRequestId, SupportSessionId, UserId,
+    carried::CarriedOver,
     impl_cqrs_aggregate,
     masquerade::{Denied, EndCause, Ended, LASTS, Viewed, lapsed, over},
     permission::Tier,
@@ -225,6 +226,9 @@ pub enum SupportSessionEvent {
     /// It ended.
     #[serde(rename = "support.session_ended")]
     Ended(Ended),
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "support_session.carried_over")]
+    CarriedOver(Box<CarriedOver<SupportSession>>),
 }
 
 impl SupportSessionEvent {
@@ -245,6 +249,7 @@ impl Event for SupportSessionEvent {
         (Self::VIEWED, 1),
         (Self::DENIED, 1),
         (Self::ENDED, 1),
+        ("support_session.carried_over", 1),
     ];
 
     fn type_name(&self) -> &'static str {
@@ -254,6 +259,7 @@ impl Event for SupportSessionEvent {
             Self::Viewed(_) => Self::VIEWED,
             Self::Denied(_) => Self::DENIED,
             Self::Ended(_) => Self::ENDED,
+            Self::CarriedOver(_) => "support_session.carried_over",
         }
     }
 
@@ -358,6 +364,7 @@ impl Decider for SupportSession {
             SupportSessionEvent::Viewed(_) => self.viewed = self.viewed.saturating_add(1),
             SupportSessionEvent::Denied(_) => self.denied = self.denied.saturating_add(1),
             SupportSessionEvent::Ended(ended) => self.ended = Some(*ended),
+            SupportSessionEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

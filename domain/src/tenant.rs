@@ -9,8 +9,8 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Currency, Decider, DomainError, DomainId, Event, Hostname, TenantId, TokenId, impl_cqrs_aggregate,
-    text::Slug,
+    Currency, Decider, DomainError, DomainId, Event, Hostname, TenantId, TokenId, carried::CarriedOver,
+    impl_cqrs_aggregate, text::Slug,
 };
 
 pub use domains::{Domain, MAX_DOMAINS};
@@ -249,6 +249,9 @@ pub enum TenantEvent {
         /// The claim.
         domain_id: DomainId,
     },
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "tenant.carried_over")]
+    CarriedOver(Box<CarriedOver<Tenant>>),
 }
 
 impl Event for TenantEvent {
@@ -265,6 +268,7 @@ impl Event for TenantEvent {
         ("tenant.domain_lapsed", 1),
         ("tenant.domain_released", 1),
         ("tenant.domain_made_primary", 1),
+        ("tenant.carried_over", 1),
     ];
 
     fn type_name(&self) -> &'static str {
@@ -281,6 +285,7 @@ impl Event for TenantEvent {
             Self::DomainLapsed { .. } => "tenant.domain_lapsed",
             Self::DomainReleased { .. } => "tenant.domain_released",
             Self::DomainMadePrimary { .. } => "tenant.domain_made_primary",
+            Self::CarriedOver(_) => "tenant.carried_over",
         }
     }
 }
@@ -409,6 +414,7 @@ impl Decider for Tenant {
                     domain.primary = id == domain_id;
                 }
             }
+            TenantEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::{Projection, ProjectionError, Run, inline::column};
+use crate::{Projection, ProjectionError, Run, audit_prunings::pruned, inline::column};
 
 /// One event of a booking and what it changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,7 +139,7 @@ impl Projection for BookingHistory {
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
-        booking_event(event).is_some() || erased(event).is_some()
+        booking_event(event).is_some() || erased(event).is_some() || pruned(event).is_some()
     }
 
     async fn apply(
@@ -158,6 +158,10 @@ impl Projection for BookingHistory {
             let of_them = bookings_of(connection, customer).await?;
             forget(connection, &of_them).await?;
         }
+        match events.iter().filter_map(|event| pruned(&event.event)).next_back() {
+            Some(pruning) => forget_pruned(connection, pruning.through_position).await?,
+            None => {}
+        }
         Ok(())
     }
 }
@@ -170,7 +174,8 @@ fn erased(event: &AnyEvent) -> Option<Uuid> {
             CustomerEvent::Registered { .. }
             | CustomerEvent::Updated { .. }
             | CustomerEvent::Archived { .. }
-            | CustomerEvent::ErasureRequested { .. },
+            | CustomerEvent::ErasureRequested { .. }
+            | CustomerEvent::CarriedOver(_),
         )
         | AnyEvent::Booking(_)
         | AnyEvent::Tenant(_)
@@ -187,7 +192,8 @@ fn erased(event: &AnyEvent) -> Option<Uuid> {
         | AnyEvent::SupportSession(_)
         | AnyEvent::Hijack(_)
         | AnyEvent::AuditExport(_)
-        | AnyEvent::LegalHold(_) => None,
+        | AnyEvent::LegalHold(_)
+        | AnyEvent::AuditTrail(_) => None,
     }
 }
 
@@ -247,11 +253,17 @@ async fn fold(
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Folded::before(run, recorded)?),
         };
-        if state.sequence + 1 != recorded.sequence {
+        let begins = state.sequence == 0 && matches!(event, BookingEvent::CarriedOver(_));
+        if state.sequence + 1 != recorded.sequence && !begins {
             return Err(ProjectionError::does_not_follow(
                 recorded,
                 "an earlier event of the booking is missing",
             ));
+        }
+        // What carries a booking over changes nothing of it, and nobody did it.
+        if matches!(event, BookingEvent::CarriedOver(_)) {
+            state.carried_over(recorded, event)?;
+            continue;
         }
         rows.push(recorded);
         let before = state.place();
@@ -263,6 +275,14 @@ async fn fold(
         }
     }
     write_history(connection, &rows, &changes, &places).await
+}
+
+/// The history of what was pruned goes with it.
+async fn forget_pruned(connection: &mut PgConnection, through_position: i64) -> Result<(), ProjectionError> {
+    sqlx::query!("DELETE FROM booking_history WHERE position <= $1", through_position)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
@@ -283,7 +303,8 @@ fn booking_event(event: &AnyEvent) -> Option<&BookingEvent> {
         | AnyEvent::SupportSession(_)
         | AnyEvent::Hijack(_)
         | AnyEvent::AuditExport(_)
-        | AnyEvent::LegalHold(_) => None,
+        | AnyEvent::LegalHold(_)
+        | AnyEvent::AuditTrail(_) => None,
     }
 }
 
@@ -305,9 +326,12 @@ impl Folded {
     /// The booking of an event before it.
     fn before(run: &Run, event: &RecordedEvent) -> Result<Self, serde_json::Error> {
         let mut folded = Self::default();
-        for event in run.before(event).filter_map(|earlier| booking_event(&earlier.event)) {
-            folded.state.apply(event);
-            folded.sequence += 1;
+        for earlier in run.before(event) {
+            if let Some(event) = booking_event(&earlier.event) {
+                folded.state.apply(event);
+                // A stream may begin with a carried state.
+                folded.sequence = earlier.sequence;
+            }
         }
         if folded.sequence > 0 {
             folded.json = revealing(|| serde_json::to_value(&folded.state))?;
@@ -318,6 +342,17 @@ impl Folded {
     /// The resource it is on; `None` before the first event.
     fn place(&self) -> Option<Uuid> {
         (self.sequence > 0).then_some(self.state.resource_id.0)
+    }
+
+    fn carried_over(
+        &mut self,
+        recorded: &RecordedEvent,
+        event: &BookingEvent,
+    ) -> Result<(), serde_json::Error> {
+        self.state.apply(event);
+        self.sequence = recorded.sequence;
+        self.json = revealing(|| serde_json::to_value(&self.state))?;
+        Ok(())
     }
 
     fn step(&mut self, event: &BookingEvent) -> Result<Vec<diff::Change>, serde_json::Error> {

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use daybook_domain::{
-    booking::{BookedTime, BookingEvent, BookingTerms},
+    audit_trail::AuditTrailEvent,
+    booking::{BookedTime, Booking, BookingEvent, BookingStatus, BookingTerms},
+    carried,
     envelope::RecordedEvent,
     registry::AnyEvent,
     resource::ResourceEvent,
@@ -97,7 +99,9 @@ impl Projection for Calendar {
 
     fn handles(&self, event: &AnyEvent) -> bool {
         match event {
-            AnyEvent::Booking(_) | AnyEvent::Resource(_) => true,
+            AnyEvent::Booking(_)
+            | AnyEvent::Resource(_)
+            | AnyEvent::AuditTrail(AuditTrailEvent::Pruned(_)) => true,
             AnyEvent::Tenant(_)
             | AnyEvent::Offering(_)
             | AnyEvent::Schedule(_)
@@ -112,7 +116,8 @@ impl Projection for Calendar {
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
             | AnyEvent::AuditExport(_)
-            | AnyEvent::LegalHold(_) => false,
+            | AnyEvent::LegalHold(_)
+            | AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_)) => false,
         }
     }
 
@@ -122,32 +127,64 @@ impl Projection for Calendar {
         run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
-        let mut resources: Vec<(&RecordedEvent, &ResourceEvent)> = Vec::new();
-        let mut bookings: Vec<(&RecordedEvent, &BookingEvent)> = Vec::new();
-        for event in events {
-            match &event.event {
-                AnyEvent::Resource(resource) => resources.push((event, resource)),
-                AnyEvent::Booking(booking) => bookings.push((event, booking)),
-                AnyEvent::Tenant(_)
-                | AnyEvent::Offering(_)
-                | AnyEvent::Schedule(_)
-                | AnyEvent::Customer(_)
-                | AnyEvent::User(_)
-                | AnyEvent::Role(_)
-                | AnyEvent::ApiKey(_)
-                | AnyEvent::Settings(_)
-                | AnyEvent::Lead(_)
-                | AnyEvent::PermissionGrant(_)
-                | AnyEvent::SupportRequest(_)
-                | AnyEvent::SupportSession(_)
-                | AnyEvent::Hijack(_)
-                | AnyEvent::AuditExport(_)
-                | AnyEvent::LegalHold(_) => {}
-            }
+        let mut rest = events;
+        while let Some(place) = rest.iter().position(|event| is_pruned(&event.event)) {
+            let (before, after) = rest.split_at(place + 1);
+            fold_into_rows(connection, run, before).await?;
+            forget_empty_days(connection).await?;
+            rest = after;
         }
-        apply_resources(connection, &resources).await?;
-        apply_bookings(connection, run, &bookings).await
+        fold_into_rows(connection, run, rest).await
     }
+}
+
+/// Whether the log was pruned: what nothing remains of any more then is not known of from there on.
+fn is_pruned(event: &AnyEvent) -> bool {
+    matches!(event, AnyEvent::AuditTrail(AuditTrailEvent::Pruned(_)))
+}
+
+async fn fold_into_rows(
+    connection: &mut PgConnection,
+    run: &Run,
+    events: &[RecordedEvent],
+) -> Result<(), ProjectionError> {
+    let mut resources: Vec<(&RecordedEvent, &ResourceEvent)> = Vec::new();
+    let mut bookings: Vec<(&RecordedEvent, &BookingEvent)> = Vec::new();
+    for event in events {
+        match &event.event {
+            AnyEvent::Resource(resource) => resources.push((event, resource)),
+            AnyEvent::Booking(booking) => bookings.push((event, booking)),
+            AnyEvent::Tenant(_)
+            | AnyEvent::Offering(_)
+            | AnyEvent::Schedule(_)
+            | AnyEvent::Customer(_)
+            | AnyEvent::User(_)
+            | AnyEvent::Role(_)
+            | AnyEvent::ApiKey(_)
+            | AnyEvent::Settings(_)
+            | AnyEvent::Lead(_)
+            | AnyEvent::PermissionGrant(_)
+            | AnyEvent::SupportRequest(_)
+            | AnyEvent::SupportSession(_)
+            | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_)
+            | AnyEvent::AuditTrail(_) => {}
+        }
+    }
+    apply_resources(connection, &resources).await?;
+    apply_bookings(connection, run, &bookings).await
+}
+
+/// Dates that something touched and nothing remains on: after a pruning a replay would not touch them.
+async fn forget_empty_days(connection: &mut PgConnection) -> Result<(), ProjectionError> {
+    sqlx::query!(
+        "DELETE FROM calendar_days
+         WHERE booked = 0 AND arrivals = 0 AND departures = 0 AND no_shows = 0 AND cancellations = 0"
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn apply_resources(
@@ -178,6 +215,10 @@ async fn apply_resources(
                 (capacity.map_or(before, int), archived)
             }
             ResourceEvent::Archived => (known()?.0, true),
+            ResourceEvent::CarriedOver(carried) => match carried.standing {
+                carried::Standing::Whole => (int(carried.state.capacity), carried.state.archived),
+                carried::Standing::Base => known()?,
+            },
         };
         resources.insert(id, now);
     }
@@ -301,6 +342,26 @@ impl Stay {
         Self { resource_id, standing: Standing::Booked, by_nights, zone, arrival, departure, booked_until }
     }
 
+    /// The booking of a state that was carried over.
+    fn carried(booking: &Booking) -> Self {
+        let stay = Self::of(&booking.terms());
+        let stay = match booking.ended_at {
+            Some(ended_at) => stay.ended(ended_at, booking.used.is_some()),
+            None => stay,
+        };
+        let standing = match booking.status {
+            BookingStatus::Absent | BookingStatus::Rejected | BookingStatus::Expired => Standing::Void,
+            BookingStatus::Held
+            | BookingStatus::Pending
+            | BookingStatus::Confirmed
+            | BookingStatus::CheckedIn
+            | BookingStatus::Completed => Standing::Booked,
+            BookingStatus::Cancelled => Standing::Cancelled,
+            BookingStatus::NoShow => Standing::NoShow,
+        };
+        Self { standing, ..stay }
+    }
+
     /// The booking after its guest left, perhaps early: dates that were not used are free again.
     fn ended(self, ended_at: DateTime<Utc>, used: bool) -> Self {
         let departure = local_date(ended_at, self.zone).clamp(self.arrival, self.departure);
@@ -352,6 +413,10 @@ fn fold(before: Option<&Stay>, event: &BookingEvent) -> Option<Stay> {
         BookingEvent::Cancelled { .. } => standing(Standing::Cancelled),
         BookingEvent::NoShow => standing(Standing::NoShow),
         BookingEvent::Rejected | BookingEvent::Expired => standing(Standing::Void),
+        BookingEvent::CarriedOver(carried) => match carried.standing {
+            carried::Standing::Whole => Some(Stay::carried(&carried.state)),
+            carried::Standing::Base => before,
+        },
     }
 }
 

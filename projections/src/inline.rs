@@ -4,18 +4,19 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    api_key::ApiKey, audit_export::AuditExport, booking::Booking, customer::Customer, hijack::Hijack,
-    lead::Lead, legal_hold::LegalHold, offering::Offering, permission_grant::PermissionGrant,
-    registry::AnyState, resource::Resource, role::Role, schedule::Schedule, settings::Settings,
-    support_request::SupportRequest, support_session::SupportSession, tenant::Tenant, user::User,
+    api_key::ApiKey, audit_export::AuditExport, audit_trail::AuditTrail, booking::Booking,
+    customer::Customer, hijack::Hijack, lead::Lead, legal_hold::LegalHold, offering::Offering,
+    permission_grant::PermissionGrant, registry::AnyState, resource::Resource, role::Role,
+    schedule::Schedule, settings::Settings, support_request::SupportRequest, support_session::SupportSession,
+    tenant::Tenant, user::User,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Combined, Schema, api_keys, audit_exports, bookings, customers, domains, hijacks, leads, legal_holds,
-    offerings, permission_grants, resources, roles, schedules, settings, support_requests, support_sessions,
-    tenants, users,
+    Combined, Schema, api_keys, audit_exports, audit_prunings, bookings, customers, domains, hijacks, leads,
+    legal_holds, offerings, permission_grants, resources, roles, schedules, settings, support_requests,
+    support_sessions, tenants, users,
 };
 
 /// The inline read models of a tenant's schema, one table each.
@@ -37,10 +38,11 @@ pub const TENANT_TABLES: &[&str] = &[
     "hijacks",
     "audit_exports",
     "legal_holds",
+    "audit_prunings",
 ];
 /// The inline read models of the platform's schema.
 pub const PLATFORM_TABLES: &[&str] =
-    &["tenants", "domain_claims", "tenant_domains", "users", "user_sessions", "hijacks"];
+    &["tenants", "domain_claims", "tenant_domains", "users", "user_sessions", "hijacks", "audit_prunings"];
 
 /// An aggregate as a batch left it.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +143,7 @@ struct ByType<'a> {
     hijacks: Vec<Row<'a, Hijack>>,
     audit_exports: Vec<Row<'a, AuditExport>>,
     legal_holds: Vec<Row<'a, LegalHold>>,
+    audit_trails: Vec<Row<'a, AuditTrail>>,
 }
 
 impl<'a> ByType<'a> {
@@ -175,6 +178,7 @@ impl<'a> ByType<'a> {
             AnyState::Hijack(state) => self.hijacks.push(row!(state)),
             AnyState::AuditExport(state) => self.audit_exports.push(row!(state)),
             AnyState::LegalHold(state) => self.legal_holds.push(row!(state)),
+            AnyState::AuditTrail(state) => self.audit_trails.push(row!(state)),
         }
     }
 }
@@ -237,6 +241,9 @@ async fn write<'a>(
     }
     if !rows.legal_holds.is_empty() {
         legal_holds::write(connection, schema, &rows.legal_holds).await?;
+    }
+    if !rows.audit_trails.is_empty() {
+        audit_prunings::write(connection, schema, &rows.audit_trails).await?;
     }
     if !rows.bookings.is_empty() {
         bookings::write(combined, schema, &rows.bookings);

@@ -12,6 +12,7 @@
 pub mod api_calls;
 pub mod api_keys;
 pub mod audit_exports;
+pub mod audit_prunings;
 pub mod booking_changes;
 pub mod booking_history;
 pub mod bookings;

@@ -12,7 +12,7 @@ use daybook_domain::{
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use crate::{Projection, ProjectionError, Run, inline::column};
+use crate::{Projection, ProjectionError, Run, audit_prunings::pruned, inline::column};
 
 /// What a login can be about, as it is stored and filtered by.
 pub const KINDS: [&str; 6] =
@@ -208,7 +208,7 @@ impl Projection for Logins {
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
-        Login::of(event).is_some()
+        Login::of(event).is_some() || pruned(event).is_some()
     }
 
     async fn apply(
@@ -219,10 +219,21 @@ impl Projection for Logins {
     ) -> Result<(), ProjectionError> {
         let rows: Vec<(&RecordedEvent, Login)> =
             events.iter().filter_map(|event| Some((event, Login::of(&event.event)?))).collect();
-        if rows.is_empty() {
-            return Ok(());
+        if !rows.is_empty() {
+            write(connection, &rows).await?;
         }
-        sqlx::query!(
+        if let Some(pruning) = events.iter().filter_map(|event| pruned(&event.event)).next_back() {
+            let through = pruning.through_position;
+            sqlx::query!("DELETE FROM login_events WHERE position <= $1", through)
+                .execute(connection)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn write(connection: &mut PgConnection, rows: &[(&RecordedEvent, Login)]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
             "INSERT INTO login_events (position, event_id, recorded_at, user_id, kind, how, session_id, actor, on_behalf_of,
                                        ip, user_agent, request_id)
              SELECT * FROM UNNEST($1::bigint[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[],
@@ -242,8 +253,7 @@ impl Projection for Logins {
         )
         .execute(connection)
         .await?;
-        Ok(())
-    }
+    Ok(())
 }
 
 /// What an event says about a login.
@@ -273,7 +283,8 @@ impl Login {
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
             | AnyEvent::AuditExport(_)
-            | AnyEvent::LegalHold(_) => None,
+            | AnyEvent::LegalHold(_)
+            | AnyEvent::AuditTrail(_) => None,
         }
     }
 
@@ -309,7 +320,8 @@ impl Login {
             | UserEvent::Assigned { .. }
             | UserEvent::Deactivated
             | UserEvent::Activated
-            | UserEvent::Deleted { .. } => None,
+            | UserEvent::Deleted { .. }
+            | UserEvent::CarriedOver(_) => None,
         }
     }
 }

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use daybook_domain::{
-    booking::{BookedTime, BookingEvent, BookingTerms},
+    CarriedOver,
+    audit_trail::AuditTrailEvent,
+    booking::{BookedTime, Booking, BookingEvent, BookingStatus, BookingTerms},
+    carried,
     envelope::RecordedEvent,
     registry::AnyEvent,
 };
@@ -118,12 +121,12 @@ impl Projection for Pace {
     }
 
     fn looks_back(&self, event: &AnyEvent) -> bool {
-        self.handles(event)
+        matches!(event, AnyEvent::Booking(_))
     }
 
     fn handles(&self, event: &AnyEvent) -> bool {
         match event {
-            AnyEvent::Booking(_) => true,
+            AnyEvent::Booking(_) | AnyEvent::AuditTrail(AuditTrailEvent::Pruned(_)) => true,
             AnyEvent::Tenant(_)
             | AnyEvent::Resource(_)
             | AnyEvent::Offering(_)
@@ -139,7 +142,8 @@ impl Projection for Pace {
             | AnyEvent::SupportSession(_)
             | AnyEvent::Hijack(_)
             | AnyEvent::AuditExport(_)
-            | AnyEvent::LegalHold(_) => false,
+            | AnyEvent::LegalHold(_)
+            | AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_)) => false,
         }
     }
 
@@ -149,45 +153,78 @@ impl Projection for Pace {
         run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
-        let bookings: Vec<(&RecordedEvent, &BookingEvent)> = events
-            .iter()
-            .filter_map(|event| match &event.event {
-                AnyEvent::Booking(booking) => Some((event, booking)),
-                AnyEvent::Tenant(_)
-                | AnyEvent::Resource(_)
-                | AnyEvent::Offering(_)
-                | AnyEvent::Schedule(_)
-                | AnyEvent::Customer(_)
-                | AnyEvent::User(_)
-                | AnyEvent::Role(_)
-                | AnyEvent::ApiKey(_)
-                | AnyEvent::Settings(_)
-                | AnyEvent::Lead(_)
-                | AnyEvent::PermissionGrant(_)
-                | AnyEvent::SupportRequest(_)
-                | AnyEvent::SupportSession(_)
-                | AnyEvent::Hijack(_)
-                | AnyEvent::AuditExport(_)
-                | AnyEvent::LegalHold(_) => None,
-            })
-            .collect();
-        let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();
-        let mut totals = Totals::new();
-        for (recorded, event) in bookings {
-            let entry = entries.entry(recorded.aggregate_id).or_insert_with(|| Entry::before(run, recorded));
-            let after = fold(entry.as_ref(), event, recorded)
-                .ok_or_else(|| ProjectionError::does_not_follow(recorded, "the booking was never taken"))?;
-            if let Some(before) = entry {
-                before.contribute(-1, &mut totals);
-            }
-            after.contribute(1, &mut totals);
-            *entry = Some(after);
+        let mut rest = events;
+        while let Some(place) = rest.iter().position(|event| is_pruned(&event.event)) {
+            let (before, after) = rest.split_at(place + 1);
+            fold_into_rows(connection, run, before).await?;
+            forget_empty_totals(connection).await?;
+            rest = after;
         }
-        if totals.is_empty() {
-            return Ok(());
-        }
-        write_totals(connection, totals).await
+        fold_into_rows(connection, run, rest).await
     }
+}
+
+/// Whether the log was pruned: what nothing remains of any more then is not known of from there on.
+fn is_pruned(event: &AnyEvent) -> bool {
+    matches!(event, AnyEvent::AuditTrail(AuditTrailEvent::Pruned(_)))
+}
+
+async fn fold_into_rows(
+    connection: &mut PgConnection,
+    run: &Run,
+    events: &[RecordedEvent],
+) -> Result<(), ProjectionError> {
+    let bookings: Vec<(&RecordedEvent, &BookingEvent)> = events
+        .iter()
+        .filter_map(|event| match &event.event {
+            AnyEvent::Booking(booking) => Some((event, booking)),
+            AnyEvent::Tenant(_)
+            | AnyEvent::Resource(_)
+            | AnyEvent::Offering(_)
+            | AnyEvent::Schedule(_)
+            | AnyEvent::Customer(_)
+            | AnyEvent::User(_)
+            | AnyEvent::Role(_)
+            | AnyEvent::ApiKey(_)
+            | AnyEvent::Settings(_)
+            | AnyEvent::Lead(_)
+            | AnyEvent::PermissionGrant(_)
+            | AnyEvent::SupportRequest(_)
+            | AnyEvent::SupportSession(_)
+            | AnyEvent::Hijack(_)
+            | AnyEvent::AuditExport(_)
+            | AnyEvent::LegalHold(_)
+            | AnyEvent::AuditTrail(_) => None,
+        })
+        .collect();
+    let mut entries: HashMap<Uuid, Option<Entry>> = HashMap::new();
+    let mut totals = Totals::new();
+    for (recorded, event) in bookings {
+        let entry = entries.entry(recorded.aggregate_id).or_insert_with(|| Entry::before(run, recorded));
+        let after = fold(entry.as_ref(), event, recorded)
+            .ok_or_else(|| ProjectionError::does_not_follow(recorded, "the booking was never taken"))?;
+        if let Some(before) = entry {
+            before.contribute(-1, &mut totals);
+        }
+        after.contribute(1, &mut totals);
+        *entry = Some(after);
+    }
+    if totals.is_empty() {
+        return Ok(());
+    }
+    write_totals(connection, totals).await
+}
+
+/// Totals that something touched and nothing remains of: after a pruning a replay would not touch them.
+async fn forget_empty_totals(connection: &mut PgConnection) -> Result<(), ProjectionError> {
+    sqlx::query!(
+        "DELETE FROM pace
+         WHERE bookings = 0 AND nights = 0 AND revenue = 0 AND cancelled_bookings = 0 AND cancelled_nights = 0
+           AND no_shows = 0 AND no_show_nights = 0"
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn write_totals(connection: &mut PgConnection, totals: Totals) -> Result<(), ProjectionError> {
@@ -282,6 +319,40 @@ impl Entry {
         entry.with_terms(terms)
     }
 
+    /// The booking of a state that was carried over; `None` where that does not say how it began.
+    fn carried(carried: &CarriedOver<Booking>) -> Option<Self> {
+        let booked = carried.past.booked?;
+        let standing = match (booked.confirmed, carried.state.status) {
+            (false, BookingStatus::Held | BookingStatus::Pending) => Standing::Open,
+            (
+                true,
+                BookingStatus::Held
+                | BookingStatus::Pending
+                | BookingStatus::Confirmed
+                | BookingStatus::CheckedIn
+                | BookingStatus::Completed,
+            ) => Standing::OnBooks,
+            (true, BookingStatus::Cancelled | BookingStatus::Rejected | BookingStatus::Expired) => {
+                Standing::Cancelled
+            }
+            (true, BookingStatus::NoShow) => Standing::NoShow,
+            (_, BookingStatus::Absent)
+            | (
+                false,
+                BookingStatus::Confirmed
+                | BookingStatus::CheckedIn
+                | BookingStatus::Completed
+                | BookingStatus::Cancelled
+                | BookingStatus::Rejected
+                | BookingStatus::Expired
+                | BookingStatus::NoShow,
+            ) => Standing::Void,
+        };
+        let (booked_on, currency) = (booked.on, String::new());
+        let entry = Self { booked_on, standing, arrival: booked_on, nights: 0, currency, amount: 0 };
+        Some(entry.with_terms(&carried.state.terms()))
+    }
+
     fn with_terms(self, terms: &BookingTerms) -> Self {
         let (arrival, nights) = match &terms.when {
             BookedTime::Nights { nights, .. } => (nights.check_in(), int(nights.count())),
@@ -347,6 +418,10 @@ fn fold(before: Option<&Entry>, event: &BookingEvent, recorded: &RecordedEvent) 
         BookingEvent::Rejected | BookingEvent::Expired => {
             before.map(|entry| Entry { standing: entry.standing.end(Standing::Cancelled), ..entry })
         }
+        BookingEvent::CarriedOver(carried) => match carried.standing {
+            carried::Standing::Whole => Entry::carried(carried),
+            carried::Standing::Base => before,
+        },
     }
 }
 

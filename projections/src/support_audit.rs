@@ -109,7 +109,7 @@ pub async fn list(
     .await
 }
 
-/// The position of the first event of a session or a hijack.
+/// The position of the first event of a session or a hijack that is left of it.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
@@ -119,7 +119,7 @@ pub async fn first_position(
     id: Uuid,
 ) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT position FROM events WHERE aggregate_id = $1 AND aggregate_type = $2 AND sequence = 1",
+        "SELECT position FROM events WHERE aggregate_id = $1 AND aggregate_type = $2 ORDER BY sequence LIMIT 1",
         id,
         kind
     )

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    BookingId, Interval, ResourceId, SubjectId,
+    BookingId, Decider as _, Interval, ResourceId, SubjectId,
+    audit_trail::AuditTrail,
     booking::Booking,
     occupancy::{Claim, Occupancy},
     personal::revealing,
@@ -46,6 +47,8 @@ pub(super) struct NewEvent {
     pub event_type: &'static str,
     pub event_version: i32,
     pub recorded_at: DateTime<Utc>,
+    /// When its aggregate changed last, which is not now where the event only carries it over.
+    pub updated_at: DateTime<Utc>,
     pub actor: String,
     pub on_behalf_of: Option<String>,
     pub leaf: Vec<u8>,
@@ -135,8 +138,10 @@ pub(super) async fn catch_up(
         .fetch_all(&mut **tx)
         .await
         .map_err(StoreError::db("read what other processes wrote"))?;
-    if foreign.iter().any(|(.., erased)| *erased) {
-        // Whoever was erased may be in it in other places than their own.
+    let pruned = |(aggregate_type, ..): &(String, Uuid, bool)| aggregate_type == AuditTrail::TYPE;
+    if foreign.iter().any(|(.., erased)| *erased) || foreign.iter().any(pruned) {
+        // Whoever was erased may be in it in other places than their own; and of a log that was pruned not all that
+        // other processes wrote may be there any more.
         *cache = LaneCache::new();
         return Ok(());
     }
@@ -330,17 +335,15 @@ pub(super) async fn write(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), Stor
     let mut combined = Combined::default();
     write_events(&mut combined, tx.schema(), rows);
     // The last event of each aggregate: a replay must arrive at the same row.
-    let last: HashMap<Uuid, i64> =
-        rows.events.iter().map(|event| (event.aggregate_id, event.position)).collect();
+    let last: HashMap<Uuid, (i64, DateTime<Utc>)> =
+        rows.events.iter().map(|event| (event.aggregate_id, (event.position, event.updated_at))).collect();
     let changes: Vec<inline::Change<'_>> = rows
         .touched
         .iter()
-        .map(|(id, _, after)| inline::Change {
-            id: *id,
-            version: after.sequence,
-            position: last.get(id).copied().unwrap_or(rows.head.position),
-            recorded_at: rows.head.recorded_at,
-            state: &after.state,
+        .map(|(id, _, after)| {
+            let (position, recorded_at) =
+                last.get(id).copied().unwrap_or((rows.head.position, rows.head.recorded_at));
+            inline::Change { id: *id, version: after.sequence, position, recorded_at, state: &after.state }
         })
         .collect();
     let schema = tx.schema().clone();
@@ -489,7 +492,8 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             | AnyState::SupportSession(_)
             | AnyState::Hijack(_)
             | AnyState::AuditExport(_)
-            | AnyState::LegalHold(_) => {}
+            | AnyState::LegalHold(_)
+            | AnyState::AuditTrail(_) => {}
         }
     }
     if !capacities.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Duration, Utc};
 use daybook_domain::{
-    BookingId, DomainError, ResourceId, SubjectId, UserId,
+    BookingId, DomainError, RecordedEvent, ResourceId, SubjectId, UserId,
     booking::{Booking, BookingCommand},
     envelope::Metadata,
     occupancy::Claim,
@@ -165,6 +165,8 @@ pub(super) struct Work<'w, 't> {
     pub(super) undo: Vec<Undo>,
     /// Whom this batch erases, if it does.
     pub(super) erasure: Option<erasure::Reach>,
+    /// The streams that the unit in progress carries over.
+    pub(super) carried: HashMap<StreamRef, Vec<RecordedEvent>>,
 }
 
 impl<'w, 't> Work<'w, 't> {
@@ -189,6 +191,7 @@ impl<'w, 't> Work<'w, 't> {
             touched_ids: HashMap::new(),
             undo: Vec::new(),
             erasure: None,
+            carried: HashMap::new(),
         }
     }
 
@@ -206,7 +209,8 @@ impl<'w, 't> Work<'w, 't> {
     async fn prefetch(&mut self, units: &[&Unit]) -> Result<(), StoreError> {
         let mut wanted: Vec<(Uuid, AggregateType)> = Vec::new();
         for command in units.iter().flat_map(|unit| &unit.commands) {
-            if !command.fresh {
+            // What is carried over is read anew, from the events alone.
+            if !command.fresh && !matches!(command.intent, Intent::CarryOver { .. }) {
                 wanted.push((command.id, command.aggregate_type));
             }
             if let Intent::Ask(AnyCommand::Booking(BookingCommand::Book {
@@ -275,6 +279,7 @@ impl<'w, 't> Work<'w, 't> {
 
     async fn decide_unit(&mut self, unit: &Unit) -> Result<Answer, StoreError> {
         self.undo.clear();
+        self.load_carried(unit).await?;
         let mark = (self.events.len(), self.sealed.len(), self.new_keys.len(), self.head.position);
         let first_position = self.head.position + 1;
         let mut changed = Vec::with_capacity(unit.commands.len());
@@ -310,6 +315,9 @@ impl<'w, 't> Work<'w, 't> {
     }
 
     async fn decide_command(&mut self, unit: &Unit, command: &Command) -> Result<Changed, StoreError> {
+        if let Intent::CarryOver { cut } = command.intent {
+            return self.carry_over(unit, command, cut).await;
+        }
         if let Some(within) = unit.within {
             self.goes_on(within).await?;
         }
@@ -464,10 +472,13 @@ async fn replay_committed(
         let corrupt = |what| StoreError::Corrupt { what, position: response.last_position, source: None };
         let aggregate_type = change.parsed_type().ok_or_else(|| corrupt("an unknown aggregate type"))?;
         let stream = StreamRef { aggregate_type, id: change.id };
-        let (entry, _) = reader
-            .aggregate(tx, stream, Until::Sequence(change.sequence))
-            .await?
-            .ok_or_else(|| corrupt("an answer without its stream"))?;
+        let then = reader.aggregate(tx, stream, Until::Sequence(change.sequence)).await?;
+        // Where what it was then is pruned, what it is now has to do.
+        let found = match then {
+            Some(then) => Some(then),
+            None => reader.aggregate(tx, stream, Until::End).await?,
+        };
+        let (entry, _) = found.ok_or_else(|| corrupt("an answer without its stream"))?;
         changed.push(Changed { id: change.id, sequence: entry.sequence, state: entry.state });
     }
     Ok(Committed {

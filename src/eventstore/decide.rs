@@ -27,7 +27,7 @@ use daybook_domain::{
 };
 use uuid::Uuid;
 
-use super::{Command, Intent, StoreError, Unit, append, batch::Work, erasure, grants, masquerade};
+use super::{Command, Intent, StoreError, Unit, append, batch::Work, erasure, grants, masquerade, prune};
 
 /// Buffers widen an occupancy by at most a week; a day more covers every zone.
 const MARGIN: Duration = Duration::days(9);
@@ -43,6 +43,8 @@ pub(super) async fn decide(
         Intent::Ask(asked) => asked,
         // Decided elsewhere, on the very state that the expected sequence proved to be the current one.
         Intent::Decided(events) => return Ok(events.clone()),
+        // Nothing is decided about it: see `carry`.
+        Intent::CarryOver { .. } => return Ok(Vec::new()),
     };
     let now = unit.occurred_at.unwrap_or(work.now());
     match (asked, state) {
@@ -129,6 +131,10 @@ pub(super) async fn decide(
             let context =
                 AuditExportContext { now: work.now(), id: AuditExportId(command.id), head: work.position() };
             run(export.as_ref(), asked, &context)
+        }
+        (AnyCommand::AuditTrail(asked), AnyState::AuditTrail(trail)) => {
+            let context = prune::context(work, asked).await?;
+            run(trail.as_ref(), asked, &context)
         }
         (AnyCommand::LegalHold(asked), AnyState::LegalHold(hold)) => {
             let customer = match asked {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     RecordedEvent, SubjectId, TenantId,
-    registry::{AggregateType, AnyState},
+    registry::{AggregateType, AnyEvent, AnyState},
 };
 use daybook_projections::Schema;
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -15,10 +15,18 @@ use zeroize::Zeroizing;
 use super::{
     MAX_RECEIPTS, Receipt, StoreError, StreamRef,
     cache::Entry,
+    known,
     leaf::{Leaf, leaf_hash},
     seal,
 };
 use crate::keys::Keys;
+
+/// Past what was pruned: of that nothing is read any more, whether it is deleted yet or not.
+macro_rules! kept {
+    ($position:literal) => {
+        concat!($position, " > (SELECT coalesce(max(p.through_position), 0) FROM {s}.audit_prunings p)")
+    };
+}
 
 /// Bump when a fold changes its meaning: snapshots of another version are not used.
 pub const FOLD_VERSION: i32 = 2;
@@ -59,6 +67,11 @@ impl<'a> Reader<'a> {
         Self { schema, keys, disclose: false, subject_keys: HashMap::new() }
     }
 
+    /// The schema it reads.
+    pub(super) fn schema(&self) -> &'a Schema {
+        self.schema
+    }
+
     /// The events after a position, at most `limit` of them, in order.
     ///
     /// # Errors
@@ -69,9 +82,11 @@ impl<'a> Reader<'a> {
         position: i64,
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        let sql = self
-            .schema
-            .sql("SELECT position, leaf FROM {s}.events WHERE position > $1 ORDER BY position LIMIT $2");
+        let sql = self.schema.sql(concat!(
+            "SELECT position, leaf FROM {s}.events WHERE position > $1 AND ",
+            kept!("position"),
+            " ORDER BY position LIMIT $2"
+        ));
         let rows = sqlx::query(&sql)
             .bind(position)
             .bind(limit)
@@ -92,9 +107,11 @@ impl<'a> Reader<'a> {
         position: i64,
         limit: i64,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        let sql = self.schema.sql(
-            "SELECT position, leaf FROM {s}.events WHERE event_type = $1 AND position > $2 ORDER BY position LIMIT $3",
-        );
+        let sql = self.schema.sql(concat!(
+            "SELECT position, leaf FROM {s}.events WHERE event_type = $1 AND position > $2 AND ",
+            kept!("position"),
+            " ORDER BY position LIMIT $3"
+        ));
         let rows = sqlx::query(&sql)
             .bind(event_type)
             .bind(position)
@@ -105,7 +122,7 @@ impl<'a> Reader<'a> {
         self.decode(connection, rows).await
     }
 
-    /// The events of streams before a sequence of each, each stream's in order.
+    /// The events of streams before a sequence of each, each stream's in order. One that was pruned begins with its state.
     ///
     /// # Errors
     /// When PostgreSQL refuses or the log is corrupt.
@@ -117,21 +134,29 @@ impl<'a> Reader<'a> {
         if sequences.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(&self.schema.sql(
+        // A stream that was pruned begins with a state that was carried over later; which one, its first event says.
+        let rows = sqlx::query(&self.schema.sql(concat!(
             "SELECT e.position, e.leaf
              FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence)
-             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence < wanted.sequence
-             ORDER BY e.position",
-        ))
+             JOIN {s}.events e ON e.aggregate_id = wanted.id
+                  AND (e.sequence <= wanted.sequence OR e.event_type = ANY($3)) AND ",
+            kept!("e.position"),
+            " ORDER BY e.position"
+        )))
         .bind(sequences.keys().copied().collect::<Vec<_>>())
         .bind(sequences.values().copied().collect::<Vec<_>>())
+        .bind(AnyEvent::carried_types())
         .fetch_all(&mut *connection)
         .await
         .map_err(StoreError::db("read earlier events"))?;
-        self.decode(connection, rows).await
+        let mut events = known::beginning(self.decode(connection, rows).await?);
+        events.retain(|event| {
+            sequences.get(&event.aggregate_id).is_some_and(|wanted| event.sequence < *wanted)
+        });
+        Ok(events)
     }
 
-    /// The events of one stream.
+    /// The events of one stream. One that was pruned begins with its state at the cut.
     ///
     /// # Errors
     /// When PostgreSQL refuses or the log is corrupt.
@@ -149,21 +174,32 @@ impl<'a> Reader<'a> {
         };
         // PostgreSQL's own range is narrower than chrono's.
         let time = time.min(DateTime::from_timestamp(32_503_680_000, 0).unwrap_or(time));
-        let sql = self.schema.sql(
+        let sql = self.schema.sql(concat!(
             "SELECT position, leaf FROM {s}.events
-             WHERE aggregate_id = $1 AND aggregate_type = $2 AND sequence <= $3 AND position <= $4 AND recorded_at <= $5
-             ORDER BY sequence",
-        );
+             WHERE aggregate_id = $1 AND aggregate_type = $2
+               AND (sequence <= $3 AND position <= $4 AND recorded_at <= $5 OR event_type = ANY($6)
+                    OR sequence = (SELECT min(f.sequence) FROM {s}.events f
+                                   WHERE f.aggregate_id = $1 AND f.aggregate_type = $2 AND ",
+            kept!("f.position"),
+            ")) AND ",
+            kept!("position"),
+            " ORDER BY sequence"
+        ));
         let rows = sqlx::query(&sql)
             .bind(stream.id)
             .bind(stream.aggregate_type.as_str())
             .bind(sequence)
             .bind(position)
             .bind(time)
+            .bind(AnyEvent::carried_types())
             .fetch_all(&mut *connection)
             .await
             .map_err(StoreError::db("read a stream"))?;
-        self.decode(connection, rows).await
+        let mut events = known::beginning(self.decode(connection, rows).await?);
+        events.retain(|event| {
+            event.sequence <= sequence && event.position <= position && event.recorded_at <= time
+        });
+        Ok(events)
     }
 
     /// One aggregate folded up to a point; `None` when nothing had happened to it by then.
@@ -216,12 +252,13 @@ impl<'a> Reader<'a> {
             }
         }
         let after: Vec<i64> = ids.iter().map(|id| found.get(id).map_or(0, |entry| entry.sequence)).collect();
-        let rows = sqlx::query(&self.schema.sql(
+        let rows = sqlx::query(&self.schema.sql(concat!(
             "SELECT e.position, e.leaf
              FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, after)
-             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence > wanted.after
-             ORDER BY e.position",
-        ))
+             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence > wanted.after AND ",
+            kept!("e.position"),
+            " ORDER BY e.position"
+        )))
         .bind(ids)
         .bind(&after)
         .fetch_all(&mut *connection)
@@ -231,9 +268,14 @@ impl<'a> Reader<'a> {
             let entry = found
                 .entry(event.aggregate_id)
                 .or_insert_with(|| Entry { state: AnyState::new(event.aggregate_type), sequence: 0 });
+            // What followed on pruned events is in the state that replaces it further on.
+            if event.sequence != entry.sequence + 1 && !known::is_whole(&event) {
+                continue;
+            }
             entry.state.apply(&event.event);
             entry.sequence = event.sequence;
         }
+        found.retain(|_, entry| entry.sequence > 0);
         Ok(found)
     }
 

@@ -8,16 +8,19 @@ pub mod append;
 pub mod attached;
 pub mod batch;
 pub mod cache;
+mod carry;
 pub mod cqrs;
 mod decide;
 mod erasure;
 mod grants;
 pub mod idempotency;
+pub mod known;
 pub mod lane;
 pub mod leaf;
 pub mod load;
 mod masquerade;
 pub mod open;
+pub mod prune;
 mod record;
 pub mod seal;
 
@@ -132,6 +135,11 @@ pub enum Intent {
     Ask(AnyCommand),
     /// Events that a cqrs-es framework decided on the state at the expected sequence.
     Decided(Vec<AnyEvent>),
+    /// Carry the state over a position, so that the events up to it can be pruned. Nothing where that is not needed.
+    CarryOver {
+        /// The position.
+        cut: i64,
+    },
 }
 
 /// One command to one aggregate.
@@ -170,6 +178,17 @@ impl Command {
     /// Events already decided on the state at `sequence`; refused when the aggregate has moved on.
     pub fn decided(id: Uuid, aggregate_type: AggregateType, sequence: i64, events: Vec<AnyEvent>) -> Self {
         Self { id, aggregate_type, intent: Intent::Decided(events), expected: Some(sequence), fresh: false }
+    }
+
+    /// Carries an aggregate over a position, so that its events up to there can be pruned.
+    pub fn carry_over(stream: StreamRef, cut: i64) -> Self {
+        Self {
+            id: stream.id,
+            aggregate_type: stream.aggregate_type,
+            intent: Intent::CarryOver { cut },
+            expected: None,
+            fresh: false,
+        }
     }
 
     /// Refuses the command unless the aggregate is at this sequence.

@@ -200,7 +200,7 @@ mod tests {
     fn asked(command: &Command) -> &AnyCommand {
         match &command.intent {
             Intent::Ask(asked) => asked,
-            Intent::Decided(_) => panic!("an import asks"),
+            Intent::Decided(_) | Intent::CarryOver { .. } => panic!("an import asks"),
         }
     }
 

@@ -9,7 +9,10 @@ use super::{
     tree::{self, Hash},
     unsigned,
 };
-use crate::{eventstore::leaf::leaf_hash, tenancy::Access};
+use crate::{
+    eventstore::leaf::leaf_hash,
+    tenancy::{Access, TenantTx},
+};
 
 /// Leaves taken in one transaction.
 const BATCH: i64 = 2_000;
@@ -56,48 +59,57 @@ impl Ledger {
             return Ok(Sealed { size: unsigned(size), position: unsigned(position), busy: false });
         }
         let mut tx = self.begin(schema, Access::Write).await?;
-        let Some(size) = rows::lock_size(&mut tx).await.map_err(LedgerError::db(attempted))? else {
-            tx.release();
-            return Ok(Sealed { size: unsigned(size), position: unsigned(position), busy: true });
+        match self.extend(&mut tx, unsigned(position)).await {
+            Ok(sealed) => {
+                tx.commit().await?;
+                Ok(sealed)
+            }
+            Err(error) => {
+                // At once: until then whoever looks next would be told that somebody is at it.
+                tx.rollback().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Extends the tree in a transaction of the log's. `looked_at` is the position that was seen before.
+    async fn extend(&self, tx: &mut TenantTx<'_>, looked_at: u64) -> Result<Sealed, LedgerError> {
+        let attempted = "seal a log";
+        let Some(size) = rows::lock_size(tx).await.map_err(LedgerError::db(attempted))? else {
+            // The size is not known without the lock; nobody goes by it.
+            return Ok(Sealed { size: 0, position: looked_at, busy: true });
         };
         // Read after the lock and before the events: each up to there is committed, and seen by the next statement.
-        let (_, position) = rows::sizes(&mut tx).await.map_err(LedgerError::db(attempted))?;
-        let origin = || self.new_origin(schema.log_id().0);
+        let (_, position) = rows::sizes(tx).await.map_err(LedgerError::db(attempted))?;
+        let origin = self.new_origin(tx.schema().log_id().0);
         if position < size {
             let detail = format!("the log ends at {position}, its tree at {size}");
-            return Err(Self::refused(&origin(), Cause::TailMissing, detail));
+            return Err(Self::refused(&origin, Cause::TailMissing, detail));
         }
         let through = position.min(size.saturating_add(BATCH));
-        let leaves = rows::leaves(&mut tx, size, through).await.map_err(LedgerError::db(attempted))?;
-        let mut expected = size;
-        let mut hashes: Vec<Hash> = Vec::with_capacity(leaves.len());
-        for (position, leaf) in &leaves {
-            expected += 1;
-            if *position != expected {
-                break;
-            }
-            hashes.push(leaf_hash(leaf));
-        }
-        if hashes.len() as u64 != unsigned(through - size) {
-            let detail = format!("no event at position {}", unsigned(size) + hashes.len() as u64 + 1);
-            return Err(Self::refused(&origin(), Cause::MissingEvent, detail));
-        }
-        if hashes.is_empty() {
-            tx.release();
-            return Ok(Sealed { size: unsigned(size), position: unsigned(position), busy: false });
-        }
-        let size = unsigned(size);
-        let frontier = tree::frontier(size);
-        let mut tiles =
-            rows::tiles(&mut tx, Table::Log, &frontier).await.map_err(LedgerError::db(attempted))?;
-        let changed = tiles
-            .extend(size, &hashes)
-            .map_err(|error| Self::refused(&origin(), Cause::TreeMismatch, error.to_string()))?;
+        let leaves = rows::leaves(tx, size, through).await.map_err(LedgerError::db(attempted))?;
+        let in_order = (size + 1..).zip(&leaves).take_while(|(expected, (position, _))| position == expected);
+        let hashes: Vec<Hash> = in_order.map(|(_, (_, leaf))| leaf_hash(leaf)).collect();
+        let (size, through) = (unsigned(size), unsigned(through));
         let sealed = size + hashes.len() as u64;
-        rows::save_tiles(&mut tx, Table::Log, &tiles, &changed).await.map_err(LedgerError::db(attempted))?;
-        rows::set_size(&mut tx, stored(sealed)).await.map_err(LedgerError::db(attempted))?;
-        tx.commit().await?;
-        metrics::counter!("daybook_ledger_sealed_events_total").increment(hashes.len() as u64);
+        if sealed != through {
+            return Err(Self::refused(
+                &origin,
+                Cause::MissingEvent,
+                format!("no event at position {}", sealed + 1),
+            ));
+        }
+        if !hashes.is_empty() {
+            let mut tiles = rows::tiles(tx, Table::Log, &tree::frontier(size))
+                .await
+                .map_err(LedgerError::db(attempted))?;
+            let changed = tiles
+                .extend(size, &hashes)
+                .map_err(|error| Self::refused(&origin, Cause::TreeMismatch, error.to_string()))?;
+            rows::save_tiles(tx, Table::Log, &tiles, &changed).await.map_err(LedgerError::db(attempted))?;
+            rows::set_size(tx, stored(sealed)).await.map_err(LedgerError::db(attempted))?;
+            metrics::counter!("daybook_ledger_sealed_events_total").increment(hashes.len() as u64);
+        }
         Ok(Sealed { size: sealed, position: unsigned(position), busy: false })
     }
 

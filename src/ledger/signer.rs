@@ -140,8 +140,14 @@ impl Ledger {
             let last = before.as_ref().map(|before| &before.checkpoint);
             let origin = last.map_or_else(|| self.new_origin(log_id), |last| last.origin.clone());
             let grown = self.grown(schema, &origin, last).await?;
-            if last.is_none() {
-                self.may_begin(log_id, &origin, grown.any).await?;
+            if last.is_none()
+                && let Err(error) = self.may_begin(log_id, &origin, grown.any).await
+            {
+                // The traces may be those of another node, which has begun since this one looked.
+                if self.remembered(log_id).await?.is_some() {
+                    continue;
+                }
+                return Err(error);
             }
             if !wanted(grown.size, last.map(|last| (last.size, last.at))) {
                 return Ok(None);

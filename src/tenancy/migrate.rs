@@ -13,6 +13,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{Database, TenancyError};
+use crate::eventstore::prune::RETENTION_ROLE;
 
 static LOG: Migrator = sqlx::migrate!("migrations/log");
 static PLATFORM: Migrator = sqlx::migrate!("migrations/platform");
@@ -90,6 +91,7 @@ pub async fn platform(database: &Database) -> Result<bool, TenancyError> {
         database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
     let schema = Schema::platform();
     create_role(&mut connection, &schema, database.app_user()).await?;
+    create_retention_role(&mut connection).await?;
     apply(&mut connection, &schema, Kind::Platform).await
 }
 
@@ -213,16 +215,31 @@ pub(super) async fn create_role(
          EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; GRANT {schema} TO \"{}\"",
         app_user.replace('"', "\"\"")
     );
+    make_role(connection, &sql).await
+}
+
+/// Creates the role that deletes what was pruned, for the owner to become; the login role of the application cannot.
+async fn create_retention_role(connection: &mut PgConnection) -> Result<(), TenancyError> {
+    let sql = format!(
+        "DO $$ BEGIN CREATE ROLE {RETENTION_ROLE} NOLOGIN NOINHERIT; \
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; \
+         DO $$ BEGIN IF NOT pg_has_role(current_user, '{RETENTION_ROLE}', 'MEMBER') THEN \
+         EXECUTE format('GRANT {RETENTION_ROLE} TO %I', current_user); END IF; END $$"
+    );
+    make_role(connection, &sql).await
+}
+
+async fn make_role(connection: &mut PgConnection, sql: &str) -> Result<(), TenancyError> {
     // Two nodes granting at once update one catalog row, or insert it twice; the loser only has to try again.
     for _ in 0..5 {
-        match connection.execute(sql.as_str()).await {
+        match connection.execute(sql).await {
             Ok(_) => return Ok(()),
             Err(sqlx::Error::Database(error))
                 if error.is_unique_violation() || error.message().contains("concurrently updated") => {}
             Err(error) => return Err(TenancyError::db("create a schema's role")(error)),
         }
     }
-    connection.execute(sql.as_str()).await.map(|_| ()).map_err(TenancyError::db("create a schema's role"))
+    connection.execute(sql).await.map(|_| ()).map_err(TenancyError::db("create a schema's role"))
 }
 
 /// Applies what is missing to one schema in one transaction, then grants its role what it may do.
@@ -301,7 +318,10 @@ fn grants(schema: &Schema, kind: Kind) -> String {
          REVOKE DELETE, TRUNCATE ON {schema}.ledger_tiles FROM {schema};
          REVOKE INSERT, DELETE ON {schema}.ledger_head FROM {schema};
          REVOKE UPDATE, DELETE, TRUNCATE ON {schema}.ledger_checkpoints FROM {schema};
-         REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_migrations FROM {schema}"
+         REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_migrations FROM {schema};
+         GRANT USAGE ON SCHEMA {schema} TO {RETENTION_ROLE};
+         GRANT SELECT (position), DELETE ON {schema}.events, {schema}.sealed_values TO {RETENTION_ROLE};
+         GRANT SELECT ON {schema}.audit_prunings TO {RETENTION_ROLE}"
     ) + &match kind {
         // What was signed stays, and so do the keys that signed it.
         Kind::Platform => format!(

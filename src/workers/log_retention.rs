@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use daybook_domain::{TenantId, tenant::DOWNGRADE_GRACE};
 use daybook_projections::{Schema, months::MonthlyLog};
-use sqlx::Executor as _;
+use sqlx::{Executor as _, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,6 +24,12 @@ use crate::{
 const FIRST: Duration = Duration::from_secs(60);
 /// For how many days the platform's own messages are kept.
 const PLATFORM_DAYS: i32 = 90;
+/// Whether a legal hold keeps a tenant's records from going: one on a customer does as well, who may be in any of them.
+async fn is_held(owner: &PgPool, schema: &Schema) -> Result<bool, sqlx::Error> {
+    let sql = schema.sql("SELECT EXISTS (SELECT FROM {s}.legal_holds WHERE released_at IS NULL)");
+    sqlx::query_scalar(&sql).fetch_one(owner).await
+}
+
 /// For how many days the history of a tenant `t` on the plan `p` is kept at `$1`, as `retention` has it: the plan's days, or
 /// for `$2` days the most of a plan that was left.
 const KEPT: &str = "greatest(p.audit_history_days, (
@@ -88,6 +94,9 @@ pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64
             continue;
         }
         let schema = Schema::tenant(TenantId(tenant));
+        if is_held(database.owner(), &schema).await.map_err(TenancyError::db(attempted))? {
+            continue;
+        }
         let mut tx = database.owner().begin().await.map_err(TenancyError::db(attempted))?;
         // Who writes to the log waits behind this; rather than for long, it is done the next time.
         let sql = format!("SET LOCAL lock_timeout = '2s'; DROP TABLE IF EXISTS {schema}.{table}");
@@ -141,7 +150,8 @@ pub async fn messages(store: &EventStore, now: DateTime<Utc>) -> Result<u64, Out
     for (schema, days) in std::iter::once((Schema::platform(), PLATFORM_DAYS)).chain(tenants) {
         let mut connection = owner.acquire().await?;
         let before = now - TimeDelta::days(days.into());
-        loop {
+        let held = schema.tenant_id().is_some() && is_held(owner, &schema).await?;
+        while !held {
             let some = outbox::prune(&mut connection, &schema, before, BATCH).await?;
             deleted += some;
             if some < BATCH.unsigned_abs() {

@@ -8,6 +8,7 @@ pub mod hold_expiry;
 pub mod idempotency_pruning;
 pub mod keys_reload;
 pub mod ledger;
+pub mod log_pruning;
 pub mod log_retention;
 pub mod mailer;
 pub mod masquerade_sweep;
@@ -66,7 +67,7 @@ pub struct WorkerSettings {
     pub masquerade_sweep: Duration,
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
     pub sample_reset: Duration,
-    /// How often what is past retention is looked for: months of logs, and messages.
+    /// How often what is past retention is looked for: months of logs, messages, and events.
     pub retention: Duration,
     /// How long after an event the tree of its log is extended, so that what follows shares the transaction.
     pub ledger_seal: Duration,
@@ -173,6 +174,7 @@ impl Workers {
         stop: &CancellationToken,
     ) {
         self.tasks.spawn(ledger::run(ledger.clone(), directory.clone(), settings.clone(), stop.clone()));
+        self.tasks.spawn(log_pruning::run(ledger.clone(), settings.clone(), stop.clone()));
         self.tasks.spawn(ledger::run_head_log(ledger.clone(), settings, stop.clone()));
     }
 

@@ -38,6 +38,11 @@ async fn world() -> (TestApp, TestTenant, Proxy, Host) {
     };
     let app = TestApp::start_with(patch).await;
     let tenant = app.tenant("camp").await;
+    // From here on the node leaves the log alone for an hour.
+    eventually("the node has had its first look", Duration::from_secs(30), async || {
+        app.state.ledger().latest(&tenant.schema()).await.unwrap().is_some()
+    })
+    .await;
     let proxy = Proxy::start(&app.db.app_url).await;
     let host = Host::beside(&app, proxy.url(&app.db.app_url));
     (app, tenant, proxy, host)
@@ -49,6 +54,9 @@ async fn settled(app: &TestApp, schema: &Schema, head: u64) {
         let ledger = Ledger::new(app.store.clone(), "http://unused.example");
         let latest = ledger.latest(schema).await.unwrap();
         let Some(latest) = latest.filter(|latest| latest.size >= head) else { return false };
+        if checkpoints(app.store.database().owner(), schema).await.last() != Some(&latest) {
+            return false;
+        }
         let named = ledger.head_proof(schema).await.unwrap();
         named.is_some_and(|proof| proof.head.contains(&hex::encode(latest.root)))
     })

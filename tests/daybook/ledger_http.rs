@@ -208,7 +208,11 @@ async fn the_head_of_a_tenant_s_log_is_proved_to_be_among_all() {
     tree::check_inclusion(&proof, number("head_count"), &root, number("head_index"), &leaf).unwrap();
     let head: Value = serde_json::from_slice(text("head")).unwrap();
     assert_eq!(head["origin"], keys["origin"]);
-    assert!(app.data_dir().join("ledger/checkpoint").exists(), "the copy is in the data directory");
+    // It is written once the entry is committed.
+    eventually("the copy is in the data directory", Duration::from_secs(10), async || {
+        app.data_dir().join("ledger/checkpoint").exists()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,7 @@ mod pool;
 mod postgres_es;
 mod profile;
 mod projections;
+mod pruning;
 mod public;
 mod races;
 mod redacted_writes;

@@ -180,9 +180,10 @@ check(str(disclosed) == manifest["disclosed"], "another number of values is disc
 
 def as_row(position, row, payload, inert):
     event = events[position]
+    # In CSV apostrophes stand where a spreadsheet might see the beginning of a formula.
+    plain = (lambda text: text.replace("'", "")) if inert else (lambda text: text)
     for name in ["actor", "aggregate_id", "recorded_at", "reason", "ip"]:
-        cell = (row[name] or "").removeprefix("'" if inert else "")
-        check(cell == event.get(name, "").removeprefix("'" if inert else ""), f"`{name}` of {position} was changed")
+        check(plain(row[name] or "") == plain(event.get(name, "")), f"`{name}` of {position} was changed")
     check(row["leaf_hash"] == hasher.hash_buff(leaves[position - 1]).hex(), f"`leaf_hash` of {position} was changed")
     check(payload == event["payload"], f"`payload` of {position} was changed")
 

@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::BookedTime;
+use super::{BookedTime, Booking};
 use crate::{
-    BookingId, CustomerId, Event, OfferingId, Personal, PersonalVisitor, ResourceId, interval::Interval,
-    money::Money, offering::CancellationPolicy, text::Notes,
+    BookingId, CustomerId, Decider as _, Event, OfferingId, Personal, PersonalVisitor, ResourceId,
+    carried::CarriedOver, interval::Interval, money::Money, offering::CancellationPolicy, text::Notes,
 };
 
 /// An event of a booking.
@@ -71,6 +71,9 @@ pub enum BookingEvent {
     /// The hold ran out.
     #[serde(rename = "booking.expired")]
     Expired,
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "booking.carried_over")]
+    CarriedOver(Box<CarriedOver<Booking>>),
 }
 
 /// Where, when and for how much.
@@ -131,6 +134,7 @@ impl Event for BookingEvent {
         ("booking.checked_out", 1),
         ("booking.no_show", 1),
         ("booking.expired", 1),
+        ("booking.carried_over", 1),
     ];
 
     fn type_name(&self) -> &'static str {
@@ -148,6 +152,7 @@ impl Event for BookingEvent {
             Self::CheckedOut { .. } => "booking.checked_out",
             Self::NoShow => "booking.no_show",
             Self::Expired => "booking.expired",
+            Self::CarriedOver(_) => "booking.carried_over",
         }
     }
 
@@ -159,6 +164,7 @@ impl Event for BookingEvent {
                     visit("notes", subject, notes);
                 }
             }
+            Self::CarriedOver(carried) => carried.state.visit_personal(visit),
             Self::Submitted { .. }
             | Self::Confirmed { .. }
             | Self::Rejected

@@ -26,7 +26,7 @@ pub(crate) use place::{Ask, Timed, check_open, check_window, timed};
 pub use state::{BookedTime, Booking, BookingStatus, PERSONAL, is_personal};
 
 use crate::{
-    BookingId, Decider, DomainError, ResourceId, customer::Customer, impl_cqrs_aggregate,
+    BookingId, Decider, DomainError, PersonalVisitor, ResourceId, customer::Customer, impl_cqrs_aggregate,
     occupancy::Occupancy, offering::Offering, resource::Resource, schedule::Schedule,
 };
 
@@ -87,6 +87,12 @@ impl Decider for Booking {
         context: &BookingContext,
     ) -> Result<Vec<BookingEvent>, DomainError> {
         decide::decide(self, command, context)
+    }
+
+    fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+        if let Some(notes) = &mut self.notes {
+            visit("notes", self.customer_id.into(), notes);
+        }
     }
 
     fn apply(&mut self, event: &BookingEvent) {

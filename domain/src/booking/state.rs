@@ -204,6 +204,18 @@ impl Booking {
         Some((self.resource_id, Claim { booking_id: self.id?, during, unit: self.unit, expires_at }))
     }
 
+    /// Where, when and for how much.
+    pub fn terms(&self) -> BookingTerms {
+        BookingTerms {
+            resource_id: self.resource_id,
+            unit: self.unit,
+            when: self.when.clone(),
+            during: self.during,
+            occupies: self.occupies,
+            price: self.price,
+        }
+    }
+
     /// The claim it would make again at its place, however it stands.
     pub(super) fn firm_claim(&self, booking_id: BookingId) -> Claim {
         Claim { booking_id, during: self.occupies, unit: self.unit, expires_at: None }
@@ -239,6 +251,7 @@ impl Booking {
             }
             BookingEvent::NoShow => self.set_status(BookingStatus::NoShow),
             BookingEvent::Expired => self.set_status(BookingStatus::Expired),
+            BookingEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{HijackRefusal, Via};
+use super::{Hijack, HijackRefusal, Via};
 use crate::{
     Event, HijackId, PersonalVisitor, SessionId, UserId,
+    carried::CarriedOver,
     masquerade::{Denied, Ended, Viewed},
     support_request::Party,
     text::Reason,
@@ -61,6 +62,9 @@ pub enum HijackEvent {
     /// It ended.
     #[serde(rename = "hijack.ended")]
     Ended(Ended),
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "hijack.carried_over")]
+    CarriedOver(Box<CarriedOver<Hijack>>),
 }
 
 impl HijackEvent {
@@ -75,8 +79,14 @@ impl HijackEvent {
 }
 
 impl Event for HijackEvent {
-    const TYPES: &'static [(&'static str, u16)] =
-        &[("hijack.started", 1), (Self::REFUSED, 1), (Self::VIEWED, 1), (Self::DENIED, 1), (Self::ENDED, 1)];
+    const TYPES: &'static [(&'static str, u16)] = &[
+        ("hijack.started", 1),
+        (Self::REFUSED, 1),
+        (Self::VIEWED, 1),
+        (Self::DENIED, 1),
+        (Self::ENDED, 1),
+        ("hijack.carried_over", 1),
+    ];
 
     fn type_name(&self) -> &'static str {
         match self {
@@ -85,6 +95,7 @@ impl Event for HijackEvent {
             Self::Viewed(_) => Self::VIEWED,
             Self::Denied(_) => Self::DENIED,
             Self::Ended(_) => Self::ENDED,
+            Self::CarriedOver(_) => "hijack.carried_over",
         }
     }
 

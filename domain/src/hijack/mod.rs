@@ -242,6 +242,7 @@ impl Decider for Hijack {
             HijackEvent::Viewed(_) => self.viewed = self.viewed.saturating_add(1),
             HijackEvent::Denied(_) => self.denied = self.denied.saturating_add(1),
             HijackEvent::Ended(ended) => self.ended = Some(*ended),
+            HijackEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{By, MAX_ASSIGNED, SessionEnd, User, UserCommand, UserEvent, UserRole, UserStatus};
 use crate::{
-    Decider, DomainError, Personal, SessionId, UserId,
+    Decider, DomainError, Personal, PersonalVisitor, SessionId, UserId,
     permission::Tier,
     text::{Email, Name},
 };
@@ -33,6 +33,12 @@ impl Decider for User {
     type Command = UserCommand;
     type Event = UserEvent;
     type Context = UserContext;
+
+    fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+        let Some(id) = self.id else { return };
+        visit("email", id.into(), &mut self.email);
+        visit("name", id.into(), &mut self.name);
+    }
 
     fn decide(&self, command: &UserCommand, context: &UserContext) -> Result<Vec<UserEvent>, DomainError> {
         let user_id = context.id;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, User, UserRole, UserStatus};
 use crate::{
-    CustomerId, Event, Personal, PersonalVisitor, ResetId, ResourceId, SessionId, UserId,
+    CustomerId, Decider as _, Event, Personal, PersonalVisitor, ResetId, ResourceId, SessionId, UserId,
+    carried::CarriedOver,
     permission::Module,
     text::{Email, Name},
 };
@@ -174,6 +175,9 @@ pub enum UserEvent {
         /// Until when.
         expires_at: DateTime<Utc>,
     },
+    /// Its state, when what was before was pruned.
+    #[serde(rename = "user.carried_over")]
+    CarriedOver(Box<CarriedOver<User>>),
 }
 
 impl Event for UserEvent {
@@ -192,6 +196,7 @@ impl Event for UserEvent {
         ("user.session_ended", 1),
         ("user.password_changed", 1),
         ("user.password_reset_requested", 1),
+        ("user.carried_over", 1),
     ];
 
     fn type_name(&self) -> &'static str {
@@ -210,6 +215,7 @@ impl Event for UserEvent {
             Self::SessionEnded { .. } => "user.session_ended",
             Self::PasswordChanged { .. } => "user.password_changed",
             Self::PasswordResetRequested { .. } => "user.password_reset_requested",
+            Self::CarriedOver(_) => "user.carried_over",
         }
     }
 
@@ -220,6 +226,7 @@ impl Event for UserEvent {
             }
             Self::InvitationAccepted { user_id, name } => (user_id, None, name.as_mut()),
             Self::Updated { user_id, email, name } => (user_id, email.as_mut(), name.as_mut()),
+            Self::CarriedOver(carried) => return carried.state.visit_personal(visit),
             Self::InvitationRevoked { .. }
             | Self::RoleChanged { .. }
             | Self::Assigned { .. }
@@ -246,7 +253,10 @@ const MAX_RESETS: usize = 5;
 
 impl User {
     pub(super) fn fold(&mut self, event: &UserEvent) {
-        let sequence = self.events + 1;
+        // Where the stream begins with a carried state, that one knows how many there were.
+        let carried =
+            if let UserEvent::CarriedOver(carried) = event { carried.past.through_sequence } else { 0 };
+        let sequence = carried.max(self.events) + 1;
         self.change(event, sequence);
         self.events = sequence;
     }
@@ -321,6 +331,7 @@ impl User {
                     self.resets.pop_first();
                 }
             }
+            UserEvent::CarriedOver(carried) => carried.fold_into(self),
         }
     }
 

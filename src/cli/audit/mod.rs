@@ -6,6 +6,7 @@ mod erase;
 mod export;
 mod hold;
 mod keys;
+mod prune;
 mod story;
 mod verify;
 mod verify_bundle;
@@ -38,6 +39,12 @@ pub enum AuditCommand {
                       Exit code 0: all is as it was written; 1: something was found, and is named by its cause; 2: usage; \
                       3: it is not all there")]
     Verify(verify::VerifyArgs),
+    /// Let go of the events that the tenant's plan no longer keeps; what goes on is carried over first.
+    #[command(
+        after_help = "Example: daybook audit prune --tenant camp-river --dry-run; exit code 1 when something \
+                      stands in the way"
+    )]
+    Prune(prune::PruneArgs),
     /// Print the keys that a log's checkpoints are checked with, those of now and those before.
     #[command(after_help = "Example: daybook audit keys --tenant camp-river")]
     Keys(keys::KeysArgs),
@@ -71,6 +78,7 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<Ex
         AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await.map(done),
         AuditCommand::Hold(command) => hold::run(&runtime, command).await.map(done),
         AuditCommand::Erase(args) => erase::run(&runtime, &args).await.map(done),
+        AuditCommand::Prune(args) => prune::run(&runtime, &args).await.map(done),
         AuditCommand::Verify(args) => Ok(args.offline()),
     };
     runtime.close().await?;

@@ -49,7 +49,7 @@ pub struct Route {
     /// The method.
     method: &'static str,
     /// The path template.
-    path: &'static str,
+    path: String,
     /// A permission in its least scope, or that of a tenant's callers `or` that of the platform's; `public` or
     /// `signed_in`.
     requires: String,
@@ -90,7 +90,10 @@ pub async fn list(SignedIn(principal): SignedIn) -> Result<Response> {
         custom_role_ceiling: texts(&Tier::custom_role_ceiling()),
         routes: routes
             .into_iter()
-            .map(|((path, method), requires)| Route { method, path, requires })
+            .map(|((path, method), requires)| {
+                // As the API's description writes it: a parameter that goes on to the end looks like any other there.
+                Route { method, path: path.replace("{*", "{"), requires }
+            })
             .collect(),
         own: texts(&principal.permissions),
     })

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     ProjectorError,
-    fold::{fold, parked_keys, read},
+    fold::{fold, fold_beginnings, parked_keys, read},
 };
 use crate::{
     eventstore::{EventStore, load::Reader},
@@ -58,6 +58,12 @@ pub async fn step(store: &EventStore, schema: &Schema, stepper: Stepper) -> Resu
     let mut leased = lease(&mut tx, stepper).await?;
     let Some(from) = leased.iter().map(|leased| leased.position).min() else { return Ok(Step::NotOurs) };
     let mut reader = Reader::disclosing(schema, store.keys());
+    // One that begins now begins with what is left of the log.
+    let beginning: Vec<&'static dyn Projection> =
+        leased.iter().filter(|leased| leased.position == 0).map(|leased| leased.projection).collect();
+    if !beginning.is_empty() {
+        fold_beginnings(&mut reader, &mut tx, &beginning).await?;
+    }
     let run = read(&mut reader, &mut tx, from, stepper.batch).await?;
     let Some(last) = run.end() else {
         // Whatever is behind is not among those leased.

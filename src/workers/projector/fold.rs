@@ -10,6 +10,9 @@ use uuid::Uuid;
 use super::ProjectorError;
 use crate::eventstore::{StoreError, load::Reader};
 
+/// Streams whose first states are folded together.
+const BEGINNINGS_AT_ONCE: i64 = 2_000;
+
 /// The run of at most `limit` events after a position.
 pub(super) async fn read(
     reader: &mut Reader<'_>,
@@ -36,6 +39,29 @@ pub(super) async fn looking_back(
     first.retain(|_, sequence| *sequence > 1);
     let older = reader.before(connection, &first).await?;
     Ok(Run::new(events, older))
+}
+
+/// Folds the states that a pruned log begins with into projections which have seen nothing of it yet. Nothing where no log
+/// was pruned.
+pub(super) async fn fold_beginnings(
+    reader: &mut Reader<'_>,
+    connection: &mut PgConnection,
+    projections: &[&'static dyn Projection],
+) -> Result<(), ProjectorError> {
+    let mut after = 0;
+    loop {
+        let page = reader.beginnings(&mut *connection, after, BEGINNINGS_AT_ONCE).await?;
+        let run = Run::new(page.events, Vec::new());
+        for projection in projections {
+            attempt(&mut *connection, *projection, &run, run.events())
+                .await
+                .map_err(|source| ProjectorError::Projection { name: projection.name(), source })?;
+        }
+        match page.next {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Folds events of a run into the tables that the search path leads to. `parked` are the keys that wait already.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     ProjectorError,
-    fold::{fold, read},
+    fold::{fold, fold_beginnings, read},
     scratch,
 };
 use crate::eventstore::{EventStore, load::Reader};
@@ -81,6 +81,7 @@ async fn run(
     rebuild.prepare(connection).await?;
 
     let mut reader = Reader::disclosing(schema, store.keys());
+    rebuild.begin(connection, &mut reader).await?;
     let mut run = read(&mut reader, &mut reading, 0, BATCH).await?;
     let mut head = 0;
     while let Some(last) = run.end() {
@@ -156,6 +157,21 @@ impl Rebuild<'_> {
             .execute(&mut *tx)
             .await
             .map_err(ProjectorError::db(attempted))?;
+        tx.commit().await.map_err(ProjectorError::db(attempted))
+    }
+
+    /// Folds what a pruned log begins with.
+    async fn begin(
+        &self,
+        connection: &mut PgConnection,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), ProjectorError> {
+        let attempted = "begin a rebuild of a pruned log";
+        let mut tx = connection.begin().await.map_err(ProjectorError::db(attempted))?;
+        tx.execute(format!("SET LOCAL search_path = {}", self.scratch).as_str())
+            .await
+            .map_err(ProjectorError::db(attempted))?;
+        fold_beginnings(reader, &mut tx, &[self.projection]).await?;
         tx.commit().await.map_err(ProjectorError::db(attempted))
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     ProjectorError,
     catch_up::{Step, Stepper, step},
-    fold::{fold, read},
+    fold::{fold, fold_beginnings, read},
     scratch,
 };
 use crate::eventstore::{EventStore, load::Reader};
@@ -119,14 +119,33 @@ async fn run(
 
     let all = head * if follow.is_empty() { 1 } else { 2 };
     replay_projections(&mut tx, store, schema, &follow, |done| progress(done, all)).await?;
-    replay::inline(&mut tx, store, schema, scratch, |done| progress(all - head + done, all)).await?;
+    let carried =
+        replay::inline(&mut tx, store, schema, scratch, |done| progress(all - head + done, all)).await?;
 
     let mut reports = Vec::with_capacity(tables.len());
     for (table, position) in tables {
         reports.push(compare(&mut tx, schema, scratch, table, position).await?);
     }
+    if carried.compared > 0 {
+        reports.push(carried_over(&carried, head));
+    }
     tx.rollback().await.map_err(ProjectorError::db("end a verification"))?;
     Ok(VerifyReport { position: head, tables: reports, outdated })
+}
+
+/// The states that were carried over, as a table of their own.
+fn carried_over(carried: &replay::Carried, head: i64) -> TableReport {
+    let differing = i64::try_from(carried.differing.len()).unwrap_or(i64::MAX);
+    let named = usize::try_from(KEYS_NAMED).unwrap_or(usize::MAX);
+    TableReport {
+        table: "carried_over".to_owned(),
+        position: head,
+        rows: carried.compared,
+        replayed: carried.compared,
+        equal: carried.compared - differing,
+        differing,
+        differing_keys: carried.differing.iter().take(named).cloned().collect(),
+    }
 }
 
 /// Gives the projections the chance to reach the head. What stays behind, because another node works on it or
@@ -184,6 +203,9 @@ async fn replay_projections(
     let until = follow.iter().map(|(_, position)| *position).max().unwrap_or(0);
     let mut reader = Reader::disclosing(schema, store.keys());
     let mut parked = vec![std::collections::HashSet::new(); follow.len()];
+    let folded: Vec<&'static dyn Projection> =
+        follow.iter().filter(|(_, position)| *position > 0).map(|(projection, _)| *projection).collect();
+    fold_beginnings(&mut reader, connection, &folded).await?;
     let mut position = 0;
     while position < until {
         let run = read(&mut reader, connection, position, BATCH.min(until - position)).await?;

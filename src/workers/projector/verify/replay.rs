@@ -1,10 +1,13 @@
 //! The second pass of a verification: every aggregate folded from its whole stream, one stream after the other, so
 //! that memory does not grow with the log.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     RecordedEvent,
     booking::Booking,
+    carried::Standing,
     registry::{AnyState, Registered},
     resource::Resource,
 };
@@ -28,6 +31,30 @@ struct Folded {
     position: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// Whether what its events follow is there; until then it was pruned.
+    known: bool,
+    /// The states that were carried over with their beginnings still there, and how many of them are not what those make.
+    carried: i64,
+    forged: i64,
+}
+
+/// The states that were carried over, beside what they were folded from, as far as that is there.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// How many were compared.
+    pub compared: i64,
+    /// The streams of those that differ.
+    pub differing: Vec<String>,
+}
+
+impl Carried {
+    fn add(&mut self, folded: &[Folded]) {
+        for it in folded {
+            self.compared += it.carried;
+            let stream = || format!("{}:{}", it.state.aggregate_type(), it.id);
+            self.differing.extend((0..it.forged).map(|_| stream()));
+        }
+    }
 }
 
 impl Folded {
@@ -39,16 +66,35 @@ impl Folded {
             position: 0,
             created_at: event.recorded_at,
             updated_at: event.recorded_at,
+            known: event.sequence == 1 && event.event.carried_past().is_none(),
+            carried: 0,
+            forged: 0,
         };
         folded.next(event);
         folded
     }
 
     fn next(&mut self, event: &RecordedEvent) {
-        self.state.apply(&event.event);
         self.sequence = event.sequence;
         self.position = event.position;
-        self.updated_at = event.recorded_at;
+        let carried = event.event.carried_past();
+        let whole = carried.filter(|(standing, _)| *standing == Standing::Whole).map(|(_, past)| past);
+        // What followed on pruned events is in the state that replaces it.
+        if let Some(past) = whole.filter(|_| !self.known) {
+            (self.created_at, self.updated_at) = (past.created_at, past.updated_at);
+            self.known = true;
+        } else if whole.is_some() {
+            let state = event.event.carried().map(|carried| carried.state);
+            self.carried += 1;
+            self.forged += i64::from(state.as_ref() != Some(&self.state));
+        }
+        if self.known {
+            self.state.apply(&event.event);
+            // Carrying it over changes nothing of it.
+            if carried.is_none() {
+                self.updated_at = event.recorded_at;
+            }
+        }
     }
 
     fn is_of(&self, event: &RecordedEvent) -> bool {
@@ -56,24 +102,27 @@ impl Folded {
     }
 }
 
-/// Folds every stream and writes what an append would have left of it.
+/// Folds every stream and writes what an append would have left of it; answers with what it found of the states that were
+/// carried over.
 pub(super) async fn inline(
     connection: &mut PgConnection,
     store: &EventStore,
     schema: &Schema,
     scratch: &Schema,
     mut progress: impl FnMut(i64),
-) -> Result<(), ProjectorError> {
+) -> Result<Carried, ProjectorError> {
     let mut reader = Reader::disclosing(schema, store.keys());
     let sql = schema.sql(
         "SELECT position, leaf, aggregate_id, sequence, aggregate_type FROM {s}.events
          WHERE (aggregate_id, sequence, aggregate_type) > ($1, $2, $3)
+           AND position > (SELECT coalesce(max(p.through_position), 0) FROM {s}.audit_prunings p)
          ORDER BY aggregate_id, sequence, aggregate_type LIMIT $4",
     );
     let attempted = "read the streams";
     let mut after = (Uuid::nil(), 0_i64, String::new());
     let mut folded: Vec<Folded> = Vec::new();
     let mut done = 0;
+    let mut carried = Carried::default();
     loop {
         let rows = sqlx::query(&sql)
             .bind(after.0)
@@ -89,22 +138,61 @@ pub(super) async fn inline(
             last.try_get(3).map_err(ProjectorError::db(attempted))?,
             last.try_get(4).map_err(ProjectorError::db(attempted))?,
         );
-        for event in reader.decode(connection, rows).await? {
+        let events = reader.decode(connection, rows).await?;
+        let mut beginnings = beginnings(&mut reader, connection, &events, folded.last()).await?;
+        for event in events {
             done += 1;
             match folded.last_mut().filter(|last| last.is_of(&event)) {
                 Some(last) => last.next(&event),
                 None => {
                     if folded.len() >= FLUSH {
                         write(connection, store, schema, scratch, &folded).await?;
+                        carried.add(&folded);
                         folded.clear();
                     }
-                    folded.push(Folded::first(&event));
+                    let mut first = match beginnings.remove(&event.aggregate_id) {
+                        Some(beginning) if is_same(&beginning, &event) => Folded::first(&beginning),
+                        Some(_) | None => Folded::first(&event),
+                    };
+                    if first.sequence < event.sequence {
+                        first.next(&event);
+                    }
+                    folded.push(first);
                 }
             }
         }
         progress(done);
     }
-    write(connection, store, schema, scratch, &folded).await
+    carried.add(&folded);
+    write(connection, store, schema, scratch, &folded).await?;
+    Ok(carried)
+}
+
+/// What the streams follow on that begin among these events without their first, because that was pruned.
+async fn beginnings(
+    reader: &mut Reader<'_>,
+    connection: &mut PgConnection,
+    events: &[RecordedEvent],
+    last: Option<&Folded>,
+) -> Result<HashMap<Uuid, RecordedEvent>, ProjectorError> {
+    let mut cut: HashMap<Uuid, i64> = HashMap::new();
+    let mut before: Option<&RecordedEvent> = None;
+    for event in events {
+        let goes_on = match before {
+            Some(before) => is_same(before, event),
+            None => last.is_some_and(|last| last.is_of(event)),
+        };
+        if !goes_on && event.sequence > 1 {
+            cut.insert(event.aggregate_id, event.sequence);
+        }
+        before = Some(event);
+    }
+    let known = reader.before(connection, &cut).await?;
+    Ok(known.into_iter().map(|event| (event.aggregate_id, event)).collect())
+}
+
+fn is_same(one: &RecordedEvent, other: &RecordedEvent) -> bool {
+    one.aggregate_id == other.aggregate_id && one.aggregate_type == other.aggregate_type
 }
 
 async fn write(

@@ -1,0 +1,66 @@
+//! `daybook audit prune`.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use daybook_projections::Schema;
+use serde_json::json;
+
+use crate::{
+    cli::{Runtime, say},
+    eventstore::leaf::format_time,
+    ledger::Ledger,
+    workers::log_pruning,
+};
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Whose log.
+    #[arg(long, value_name = "SLUG")]
+    tenant: String,
+    /// Only say what would go, and what stands in the way.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prunes it.
+pub async fn run(runtime: &Runtime, args: &PruneArgs) -> anyhow::Result<()> {
+    let tenant = runtime.admin.find(&args.tenant).await?;
+    let (store, schema) = (&runtime.store, Schema::tenant(tenant.id));
+    let cut = log_pruning::cut(store.database(), tenant.id).await?.context("the tenant has no plan")?;
+    let report = if args.dry_run {
+        log_pruning::plan(store, &schema, cut).await?
+    } else {
+        let ledger = Ledger::new(store.clone(), &runtime.settings.public_url());
+        log_pruning::prune(&ledger, &schema, cut).await?
+    };
+    if args.json {
+        say(json!({ "tenant": tenant.slug, "dry_run": args.dry_run, "pruning": report }));
+    } else {
+        say(format_args!(
+            "{}: {} days of history are kept, from {} on",
+            tenant.slug,
+            cut.history_days,
+            format_time(cut.at)
+        ));
+        let (events, through) = (report.events, report.through_position);
+        match (report.refused, args.dry_run) {
+            (_, _) if events == 0 => say("nothing more is to be pruned"),
+            (Some(_), _) => say(format_args!("{events} events up to position {through} stay for now")),
+            (None, true) => say(format_args!("{events} events up to position {through} would go")),
+            (None, false) => say(format_args!(
+                "{events} events up to position {through} are pruned; {} events carry over what goes on",
+                report.carried
+            )),
+        }
+        if report.deleted > 0 {
+            say(format_args!("{} events were deleted", report.deleted));
+        }
+    }
+    if let Some(hindrance) = report.refused {
+        bail!("not pruned: {}", hindrance);
+    }
+    Ok(())
+}
