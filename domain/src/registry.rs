@@ -342,7 +342,6 @@ impl AnyState {
             },
             Self::SupportSession(session) => session.refused.is_some() || session.ended.is_some(),
             Self::Hijack(hijack) => hijack.refused.is_some() || hijack.ended.is_some(),
-            Self::LegalHold(hold) => hold.release.is_some(),
             Self::AuditExport(export) => export.ended.is_some() || export.started_at + UNFINISHED_FOR <= now,
             Self::Tenant(_)
             | Self::Resource(_)
@@ -355,6 +354,7 @@ impl AnyState {
             | Self::ApiKey(_)
             | Self::Settings(_)
             | Self::Lead(_)
+            | Self::LegalHold(_)
             | Self::AuditTrail(_) => false,
         }
     }

@@ -20,7 +20,6 @@ pub const ENDS_WITH_ITS_HISTORY: &[(&str, &str)] = &[
     ("hijacks", "hijack"),
     ("permission_grants", "permission_grant"),
     ("audit_exports", "audit_export"),
-    ("legal_holds", "legal_hold"),
 ];
 
 /// A pruning of the log.

@@ -158,9 +158,8 @@ impl Projection for BookingHistory {
             let of_them = bookings_of(connection, customer).await?;
             forget(connection, &of_them).await?;
         }
-        match events.iter().filter_map(|event| pruned(&event.event)).next_back() {
-            Some(pruning) => forget_pruned(connection, pruning.through_position).await?,
-            None => {}
+        if let Some(pruning) = events.iter().filter_map(|event| pruned(&event.event)).next_back() {
+            forget_pruned(connection, pruning.through_position).await?;
         }
         Ok(())
     }

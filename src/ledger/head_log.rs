@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The log of heads among the logs that are signed.
-const LOG_ID: Uuid = Uuid::max();
+pub(super) const LOG_ID: Uuid = Uuid::max();
 /// How long the heads of every minute are kept; of those before, the first of each day.
 const KEPT: TimeDelta = TimeDelta::days(7);
 /// The most bytes of heads that are unpacked.
@@ -55,11 +55,11 @@ impl Head {
         Self { origin: origin.clone(), root: hex::encode(root), size: size.to_string() }
     }
 
-    fn leaves(&self) -> u64 {
+    pub(super) fn leaves(&self) -> u64 {
         self.size.parse().unwrap_or(0)
     }
 
-    fn root(&self) -> Hash {
+    pub(super) fn root(&self) -> Hash {
         let mut root = Hash::default();
         // What is not a root equals none.
         let _ = hex::decode_to_slice(&self.root, &mut root);
@@ -520,7 +520,7 @@ impl Ledger {
     }
 }
 
-fn tree_of(heads: &[Head]) -> Result<Tiles, tree::TreeError> {
+pub(super) fn tree_of(heads: &[Head]) -> Result<Tiles, tree::TreeError> {
     let hashes: Vec<Hash> = heads.iter().map(|head| leaf_hash(canonical_text(head).as_bytes())).collect();
     Tiles::over(&hashes)
 }
@@ -540,7 +540,7 @@ fn pack(heads: &[Head]) -> Vec<u8> {
     packed.finish().unwrap_or_default()
 }
 
-fn unpack(packed: &[u8]) -> Option<Vec<Head>> {
+pub(super) fn unpack(packed: &[u8]) -> Option<Vec<Head>> {
     let mut text = String::new();
     GzDecoder::new(packed).take(MAX_HEADS).read_to_string(&mut text).ok()?;
     text.lines().map(|line| serde_json::from_str(line).ok()).collect()

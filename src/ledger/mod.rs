@@ -16,6 +16,7 @@ mod rows;
 mod seal;
 mod signer;
 pub mod tree;
+pub mod verify;
 
 use std::{
     collections::HashMap,
@@ -152,7 +153,7 @@ impl Ledger {
     }
 
     /// What the origin of a log ends with.
-    fn ending(log_id: Uuid) -> String {
+    pub(crate) fn ending(log_id: Uuid) -> String {
         if log_id.is_nil() {
             "/platform".to_owned()
         } else if log_id.is_max() {
@@ -211,6 +212,6 @@ fn stored(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-fn unsigned(size: i64) -> u64 {
+pub(crate) fn unsigned(size: i64) -> u64 {
     u64::try_from(size).unwrap_or(0)
 }

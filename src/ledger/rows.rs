@@ -52,7 +52,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Log => "ledger_tiles",
             Self::Heads => "head_log_tiles",

@@ -81,5 +81,6 @@ mod support_requests;
 mod support_sessions;
 mod support_streams;
 mod takeovers;
+mod tampering;
 mod time_limits;
 mod tokens;

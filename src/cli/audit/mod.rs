@@ -33,11 +33,13 @@ pub enum AuditCommand {
     #[command(after_help = "Example: daybook audit story --support-request \
                       01a1fdc1-c481-719a-9803-a3bb46f22c94 --tenant camp-river")]
     Story(story::StoryArgs),
-    /// Check a bundle of a log: that nothing in it was changed, removed, reordered or left out.
+    /// Check a bundle, or logs in use, against what was signed: that nothing was changed, removed, reordered or left out; in
+    /// use, all else that is stored as well.
     #[command(after_help = "Example: daybook audit verify camp-river.tar.gz --key \
-                      'book.example/t/01a1fdc1-c481-719a-9803-a3bb46f22c94+c74f20a3+ARpc…'\n\n\
+                      'book.example/t/01a1fdc1-c481-719a-9803-a3bb46f22c94+c74f20a3+ARpc…'\n         \
+                      daybook audit verify --tenant camp-river\n\n\
                       Exit code 0: all is as it was written; 1: something was found, and is named by its cause; 2: usage; \
-                      3: it is not all there")]
+                      3: it is not all there, or could not be checked to the end")]
     Verify(verify::VerifyArgs),
     /// Let go of the events that the tenant's plan no longer keeps; what goes on is carried over first.
     #[command(
@@ -63,7 +65,7 @@ pub enum AuditCommand {
 impl AuditCommand {
     /// Runs a command that needs nothing: no settings, no database.
     pub fn offline(&self) -> Option<ExitCode> {
-        if let Self::Verify(args) = self { Some(args.offline()) } else { None }
+        if let Self::Verify(args) = self { args.offline() } else { None }
     }
 }
 
@@ -79,7 +81,7 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<Ex
         AuditCommand::Hold(command) => hold::run(&runtime, command).await.map(done),
         AuditCommand::Erase(args) => erase::run(&runtime, &args).await.map(done),
         AuditCommand::Prune(args) => prune::run(&runtime, &args).await.map(done),
-        AuditCommand::Verify(args) => Ok(args.offline()),
+        AuditCommand::Verify(args) => verify::run(&runtime, &args).await,
     };
     runtime.close().await?;
     result

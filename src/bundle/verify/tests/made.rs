@@ -331,7 +331,7 @@ fn leaf(
 pub fn files(bundle: &[u8]) -> Vec<Named> {
     let mut files = Files::open(Cursor::new(bundle), |_| ()).unwrap();
     let mut all = Vec::new();
-    while let Some(file) = files.next().unwrap() {
+    while let Some(file) = files.next_file().unwrap() {
         all.push(file);
     }
     all
