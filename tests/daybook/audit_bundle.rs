@@ -6,8 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use daybook_domain::envelope::Metadata;
-use daybook_domain::{permission::Tier, tenant::TenantCommand};
+use daybook_domain::{envelope::Metadata, permission::Tier, tenant::TenantCommand};
 use serde_json::{Value, json};
 
 use crate::support::{
