@@ -176,7 +176,7 @@ impl<R: Read> Files<R> {
     ///
     /// # Errors
     /// When what comes is not a file as it is written, or the bundle does not end as one does.
-    pub fn next(&mut self) -> Result<Option<(String, Vec<u8>)>, ContainerError> {
+    pub fn next_file(&mut self) -> Result<Option<(String, Vec<u8>)>, ContainerError> {
         if self.ended {
             return Ok(None);
         }
@@ -251,7 +251,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ContainerError> {
         let mut files = Files::open(Cursor::new(bytes), |_| ())?;
         let mut all = Vec::new();
-        while let Some(file) = files.next()? {
+        while let Some(file) = files.next_file()? {
             all.push(file);
         }
         Ok(all)

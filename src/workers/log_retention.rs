@@ -151,12 +151,11 @@ pub async fn messages(store: &EventStore, now: DateTime<Utc>) -> Result<u64, Out
         let mut connection = owner.acquire().await?;
         let before = now - TimeDelta::days(days.into());
         let held = schema.tenant_id().is_some() && is_held(owner, &schema).await?;
-        while !held {
+        let mut more = !held;
+        while more {
             let some = outbox::prune(&mut connection, &schema, before, BATCH).await?;
             deleted += some;
-            if some < BATCH.unsigned_abs() {
-                break;
-            }
+            more = some >= BATCH.unsigned_abs();
         }
         while outbox::seal_recipients(&mut connection, &schema, &sealer, BATCH).await? > 0 {}
     }

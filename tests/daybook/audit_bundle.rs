@@ -6,8 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use daybook_domain::envelope::Metadata;
-use daybook_domain::{permission::Tier, tenant::TenantCommand};
+use daybook_domain::{envelope::Metadata, permission::Tier, tenant::TenantCommand};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -201,7 +200,8 @@ async fn a_bundle_is_in_the_log_and_discloses_what_its_taker_may_read() {
     for (query, pointer) in [
         ("from=0", "?from"),
         ("to=-1", "?to"),
-        ("from=9&to=8", "?until"),
+        ("from=9&to=8", "?from"),
+        ("from=9&to=7", "?until"),
         ("to=100000", "?until"),
         ("x=1", "?x"),
     ] {

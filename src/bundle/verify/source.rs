@@ -46,7 +46,7 @@ impl Source {
     /// When it cannot be read.
     pub fn next(&mut self, report: &mut Report) -> Result<Option<(String, Vec<u8>)>, std::io::Error> {
         match self {
-            Self::Container(files) => match files.next() {
+            Self::Container(files) => match files.next_file() {
                 Ok(file) => Ok(file),
                 Err(error) => said(error, report).map(|()| None),
             },

@@ -69,12 +69,12 @@ impl Facts {
         match LegalHold::event_of(&event.event) {
             Some(LegalHoldEvent::Placed(held)) => self.hold(id, held, position),
             Some(LegalHoldEvent::Released(_)) => drop(self.released.insert(id, position)),
-            Some(LegalHoldEvent::CarriedOver(carried)) => match (&carried.state.held, &carried.state.release)
-            {
-                (Some(held), None) => self.hold(id, held, carried.past.through_position),
-                // What it kept while it stood is not asked about any more.
-                (Some(_), Some(_)) | (None, _) => {}
-            },
+            // What one kept while it stood is not asked about once it is over.
+            Some(LegalHoldEvent::CarriedOver(carried)) => {
+                if let (Some(held), None) = (&carried.state.held, &carried.state.release) {
+                    self.hold(id, held, carried.past.through_position);
+                }
+            }
             None => {}
         }
         match Customer::event_of(&event.event) {

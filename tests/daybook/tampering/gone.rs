@@ -155,7 +155,7 @@ async fn a_pruning_is_what_the_log_says_and_more_of_it_is_not() {
     scene.attack("TRUNCATE {s}.events; INSERT INTO {s}.events TABLE before; DELETE FROM {s}.events WHERE event_type = 'audit.pruned'").await;
     let report = scene.verify().await;
     assert_eq!(positions(&report, "pruned_without_event"), [1], "{report}");
-    assert!(causes(&report).contains("missing_event"), "{report}");
+    assert!(causes(&report).contains("tail_missing"), "{report}");
 }
 
 #[tokio::test]

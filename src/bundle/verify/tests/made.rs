@@ -283,7 +283,7 @@ fn leaf(
             let canonical = serde_json_canonicalizer::to_vec(&value).unwrap();
             commitments.insert(field.to_owned(), hex::encode(commitment(id, field, &salt, &canonical)));
             // Every third is withheld.
-            if position % 3 != 0 {
+            if !position.is_multiple_of(3) {
                 disclosed.push(DisclosedLine {
                     position: position.to_string(),
                     event_id: id,
@@ -314,9 +314,9 @@ fn leaf(
         recorded_at,
         metadata: Metadata {
             actor: "user:1".to_owned(),
-            reason: (position % 5 == 0).then(|| "=HYPERLINK(1)".to_owned()),
-            ip: (position % 2 == 0).then(|| "192.0.2.7".to_owned()),
-            request_id: (position % 4 == 0).then(|| Uuid::from_u128(u128::from(position))),
+            reason: position.is_multiple_of(5).then(|| "=HYPERLINK(1)".to_owned()),
+            ip: position.is_multiple_of(2).then(|| "192.0.2.7".to_owned()),
+            request_id: position.is_multiple_of(4).then(|| Uuid::from_u128(u128::from(position))),
             user_agent: Some("curl/8".to_owned()),
             ..Metadata::default()
         },
@@ -331,7 +331,7 @@ fn leaf(
 pub fn files(bundle: &[u8]) -> Vec<Named> {
     let mut files = Files::open(Cursor::new(bundle), |_| ()).unwrap();
     let mut all = Vec::new();
-    while let Some(file) = files.next().unwrap() {
+    while let Some(file) = files.next_file().unwrap() {
         all.push(file);
     }
     all
