@@ -5,12 +5,14 @@
 //! make bench                              everything, about ten minutes
 //! BENCH_ONLY='bookings 32x1,reads'        only measures whose name holds one of these
 //! BENCH_SECONDS=10 BENCH_REPETITIONS=5    longer repetitions (default 3 s), more of them (default 3)
+//! BENCH_EVENTS=100000                     the length of the long log that audits read (default 1000000)
 //! BENCH_DIR=/mnt/disk                     where the database is (default /var/tmp)
 //! ```
 //!
 //! Nothing here passes or fails by a time: the table says which targets are met. A refusal by the server does end it.
 
 mod accounts;
+mod audit;
 mod baseline;
 mod booking;
 mod client;
@@ -82,11 +84,13 @@ enum Measure {
     Replay,
     Rebuild,
     Import,
+    Ledger,
+    Audit,
     Migrate { tenants: usize },
 }
 
 /// All of them; those that leave much behind come late.
-const MEASURES: [Measure; 17] = [
+const MEASURES: [Measure; 19] = [
     Measure::Start,
     Measure::Provision,
     Measure::Bookings { clients: 1, tenants: 1 },
@@ -102,6 +106,8 @@ const MEASURES: [Measure; 17] = [
     Measure::Bookings { clients: 32, tenants: 20 },
     Measure::Import,
     Measure::Bookings { clients: 32, tenants: 100 },
+    Measure::Ledger,
+    Measure::Audit,
     Measure::Migrate { tenants: 100 },
     Measure::Migrate { tenants: 1_000 },
 ];
@@ -118,6 +124,8 @@ impl Measure {
             Self::Replay => "replay".to_owned(),
             Self::Rebuild => "rebuild".to_owned(),
             Self::Import => "import".to_owned(),
+            Self::Ledger => "ledger".to_owned(),
+            Self::Audit => "audit".to_owned(),
             Self::Migrate { tenants } => format!("migrate {tenants}"),
         }
     }
@@ -145,6 +153,8 @@ impl Measure {
             Self::Replay => operations::replay(bench).await,
             Self::Rebuild => operations::rebuild(bench).await,
             Self::Import => operations::import(bench).await,
+            Self::Ledger => audit::ledger(bench).await,
+            Self::Audit => audit::audit(bench).await,
             Self::Migrate { tenants } => operations::migrate(bench, tenants).await,
         }
     }

@@ -144,6 +144,8 @@ pub struct Stack {
     pub tenants: Vec<Arc<Tenant>>,
     /// How many further tenants exist that have nothing to book.
     pub bare: usize,
+    /// Whether the ledger of a server that is started follows the logs; otherwise it does so once a day.
+    pub ledger_follows: bool,
     postgres: EmbeddedPostgres,
     today: NaiveDate,
     directory: tempfile::TempDir,
@@ -181,6 +183,7 @@ impl Stack {
             machine,
             tenants: Vec::new(),
             bare: 0,
+            ledger_follows: true,
             postgres,
             today,
             directory,
@@ -220,6 +223,9 @@ impl Stack {
         let log = fs::OpenOptions::new().create(true).append(true).open(&path)?;
         let mut command = self.command(&["serve", "--listen", &self.address.to_string()]);
         command.stdout(log.try_clone()?).stderr(log);
+        if !self.ledger_follows {
+            command.env("DAYBOOK_LEDGER_SEAL_INTERVAL", "24h");
+        }
         let begin = Instant::now();
         let child = command.spawn().context("start the server")?;
         let server = self.server.insert(Server { pid: child.id(), child });
@@ -318,8 +324,13 @@ impl Stack {
                 END LOOP;
                 DELETE FROM daybook_platform.tenant_schemas;
             END $$";
+        self.as_superuser(UNDO).await.context("take a migration back")
+    }
+
+    /// Runs SQL as the superuser of the database.
+    pub async fn as_superuser(&self, sql: &str) -> anyhow::Result<()> {
         let mut superuser = PgConnection::connect_with(&self.postgres.superuser_options()).await?;
-        sqlx::raw_sql(UNDO).execute(&mut superuser).await.context("take a migration back")?;
+        sqlx::raw_sql(sql).execute(&mut superuser).await?;
         Ok(superuser.close().await?)
     }
 

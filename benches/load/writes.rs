@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use crate::{
     Bench,
     client::{Job, post, run},
-    report::{Row, Series, Target},
+    report::{Outcome, Row, Series, Target},
     stack::{RESOURCES, Tenant},
 };
 
@@ -81,6 +81,12 @@ pub async fn fill(bench: &mut Bench, wanted: usize) -> anyhow::Result<()> {
         run(bench.stack.address, 32, Duration::from_secs(300), Arc::new(book)).await?;
     }
     bench.stack.settle().await
+}
+
+/// Books with so many clients at one tenant, once.
+pub async fn book(bench: &Bench, tenant: &Arc<Tenant>, clients: usize) -> anyhow::Result<Outcome> {
+    let book = Arc::new(Book::new(std::slice::from_ref(tenant), false, false));
+    run(bench.stack.address, clients, bench.duration, book).await
 }
 
 /// Bookings of places that are free.

@@ -254,6 +254,7 @@ async fn whoever_is_erased_is_found_nowhere_and_nothing_else_is_missing() {
     // No question finds anything, and no log was told.
     let canaries = CANARIES.iter().map(|value| Canary { what: value, value: (*value).to_owned() }).collect();
     let known = Known { slug: tenant.slug.clone(), canaries, ..Known::default() };
+    app.sign_now(&tenant).await;
     let walked = walk(&app, &tenant.token, &known).await;
     assert_eq!(walked.findings, []);
     assert!(walked.routes_walked.contains("/api/v1/customers/{id}"));

@@ -1,0 +1,236 @@
+//! The audit trail: what the ledger costs and how far behind it is, and what auditors take out of a long log.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use daybook::{ledger::Ledger, tenancy::Schema};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    Bench,
+    client::{Job, get, run},
+    report::{Row, Series, Target},
+    stack::Tenant,
+    writes,
+};
+
+const CLIENTS: usize = 32;
+/// Events of the long log, unless `BENCH_EVENTS` says otherwise.
+const EVENTS: i64 = 1_000_000;
+/// How long the ledger may take to come to where it is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bookings with the ledger and without, and how long after the last of them a checkpoint has it.
+pub async fn ledger(bench: &mut Bench) -> anyhow::Result<()> {
+    bench.stack.tenants(1).await?;
+    writes::fill(bench, 2_000).await?;
+    let tenant = bench.stack.tenants.first().context("a tenant")?.clone();
+    let (mut off, mut on, mut delays) = (Vec::new(), Series::default(), Vec::new());
+    for _ in 0..bench.repetitions {
+        for follows in [false, true] {
+            bench.stack.unserve()?;
+            bench.stack.ledger_follows = follows;
+            bench.stack.serve().await?;
+            // Whatever it catches up on at its start is not what is measured.
+            let head = bench.stack.head(&tenant).await?;
+            wait_for(bench, &tenant, head).await?;
+            let outcome = writes::book(bench, &tenant, CLIENTS).await?;
+            if follows {
+                on.push(outcome);
+                let head = bench.stack.head(&tenant).await?;
+                let begin = Instant::now();
+                wait_for(bench, &tenant, head).await?;
+                delays.push(begin.elapsed().as_secs_f64());
+            } else {
+                off.push(outcome.rate);
+            }
+            bench.stack.settle().await?;
+        }
+    }
+    let target = Target { ratio: Some(0.95), ..Target::default() };
+    bench
+        .push(Row::rates("bookings with the ledger", CLIENTS, 1, &on).against("without", &off).wants(target));
+    let target = Target { at_most: Some(30.0), ..Target::default() };
+    bench.push(Row::values("from the last event to its checkpoint", "s", delays).wants(target));
+    Ok(())
+}
+
+/// A log of a million events: sealed, read, exported, bundled, checked.
+pub async fn audit(bench: &mut Bench) -> anyhow::Result<()> {
+    let events = match std::env::var("BENCH_EVENTS") {
+        Ok(text) => text.parse().context("BENCH_EVENTS is not a number")?,
+        Err(_) => EVENTS,
+    };
+    bench.stack.tenants(1).await?;
+    writes::fill(bench, 2_000).await?;
+    let tenant = bench.stack.tenants.first().context("a tenant")?.clone();
+    bench.stack.unserve()?;
+    lengthen(bench, &tenant.schema, events).await?;
+    seal(bench, &tenant.schema).await?;
+    bench.stack.serve().await?;
+    let head = bench.stack.head(&tenant).await?;
+    wait_for(bench, &tenant, head).await?;
+    for (name, path, target) in [
+        ("inclusion proofs of a million events", proof as fn(usize, i64) -> String, Target::default()),
+        (
+            "audit, page of 50 in a million events",
+            page,
+            Target { at_least: Some(5_000.0), p99: Some(15.0), ..Target::default() },
+        ),
+    ] {
+        let mut series = Series::default();
+        for _ in 0..bench.repetitions {
+            let read = Arc::new(Read { tenant: tenant.clone(), path, head, turn: AtomicUsize::new(0) });
+            series.push(run(bench.stack.address, CLIENTS, bench.duration, read).await?);
+        }
+        bench.push(Row::rates(name, CLIENTS, 1, &series).wants(target));
+    }
+    exports(bench, &tenant, head).await?;
+    offline(bench, &tenant, head).await
+}
+
+/// Adds copies of an event to a log, each of a stream of its own: what reads the log does not tell them from others.
+async fn lengthen(bench: &Bench, schema: &Schema, events: i64) -> anyhow::Result<()> {
+    let sql = schema.sql(
+        "SET session_replication_role = replica;
+         INSERT INTO {s}.events (position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
+                                 recorded_at, actor, on_behalf_of, leaf)
+         SELECT h.position + new.i, new.event, e.aggregate_type, new.aggregate, 1, e.event_type, e.event_version,
+                h.recorded_at, e.actor, e.on_behalf_of,
+                '\\x01'::bytea || convert_to(
+                    replace(replace(replace(replace(convert_from(substring(e.leaf FROM 2), 'UTF8'),
+                        format('\"position\":\"%s\"', e.position), format('\"position\":\"%s\"', h.position + new.i)),
+                        e.event_id::text, new.event::text),
+                        e.aggregate_id::text, new.aggregate::text),
+                        to_char(e.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+                        to_char(h.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')),
+                    'UTF8')
+         FROM {s}.log_head h,
+              (SELECT * FROM {s}.events WHERE event_type = 'resource.created' ORDER BY position LIMIT 1) e,
+              (SELECT i, gen_random_uuid() AS event, gen_random_uuid() AS aggregate
+               FROM generate_series(1, {n}) AS of (i)) new;
+         UPDATE {s}.log_head SET position = (SELECT max(position) FROM {s}.events);
+         UPDATE {s}.projection_checkpoints SET position = (SELECT position FROM {s}.log_head);
+         SET session_replication_role = origin;
+         ANALYZE {s}.events",
+    );
+    bench.stack.as_superuser(&sql.replace("{n}", &events.to_string())).await
+}
+
+/// What there is to be sealed, at once and by nobody else.
+async fn seal(bench: &mut Bench, schema: &Schema) -> anyhow::Result<()> {
+    let ledger = Ledger::new(bench.stack.runtime.store.clone(), &bench.stack.runtime.settings.public_url());
+    let before = ledger.seal(schema).await?.size;
+    let begin = Instant::now();
+    let after = loop {
+        let sealed = ledger.seal(schema).await?;
+        if !sealed.is_behind() {
+            break sealed.size;
+        }
+    };
+    let rate = (after - before) as f64 / begin.elapsed().as_secs_f64();
+    let target = Target { at_least: Some(5_000.0), ..Target::default() };
+    bench.push(Row::values("events sealed", "/s", vec![rate]).wants(target));
+    Ok(())
+}
+
+async fn wait_for(bench: &Bench, tenant: &Tenant, head: i64) -> anyhow::Result<()> {
+    if !bench.stack.ledger_follows {
+        return Ok(());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let sql = tenant.schema.sql("SELECT coalesce(max(size), 0) >= $1 FROM {s}.ledger_checkpoints");
+    let owner = bench.stack.runtime.store.database().owner();
+    while !sqlx::query_scalar::<_, bool>(&sql).bind(head).fetch_one(owner).await? {
+        ensure!(Instant::now() < deadline, "no checkpoint of position {head} after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+async fn exports(bench: &mut Bench, tenant: &Tenant, head: i64) -> anyhow::Result<()> {
+    for (format, least) in [("ndjson", 200_000.0), ("csv", 200_000.0), ("parquet", 150_000.0)] {
+        let (mut rates, mut memory) = (Vec::new(), Vec::new());
+        for _ in 0..bench.repetitions {
+            let path = format!("/api/v1/audit/export?format={format}&until={head}");
+            let (before, _) = bench.memory().context("the server's memory")?;
+            let begin = Instant::now();
+            let mut most = before;
+            let mut stream = TcpStream::connect(bench.stack.address).await?;
+            stream.write_all(&get(&path, &tenant.token)).await?;
+            let (mut buffer, mut answer, mut bytes) = (vec![0; 256 * 1024], Vec::new(), 0_usize);
+            // The end of a chunked answer, as the last bytes that come.
+            while !answer.ends_with(b"\r\n0\r\n\r\n") {
+                let read = stream.read(&mut buffer).await?;
+                ensure!(read > 0, "the export broke off after {bytes} bytes");
+                ensure!(bytes > 0 || buffer.starts_with(b"HTTP/1.1 200"), "an export was refused");
+                bytes += read;
+                answer.extend_from_slice(&buffer[..read]);
+                answer.drain(..answer.len().saturating_sub(8));
+                if bytes % (64 * 1024 * 1024) < read {
+                    most = most.max(bench.memory().map_or(0.0, |memory| memory.0));
+                }
+            }
+            rates.push(head as f64 / begin.elapsed().as_secs_f64());
+            memory.push(most);
+        }
+        let target = Target { at_least: Some(least), ..Target::default() };
+        bench.push(Row::values(&format!("export {format}, rows"), "/s", rates).wants(target));
+        bench.push(Row::values(&format!("export {format}, memory (RSS)"), "MB", memory));
+    }
+    Ok(())
+}
+
+/// `daybook audit bundle` of all of it, and `daybook audit verify` of that.
+async fn offline(bench: &mut Bench, tenant: &Tenant, head: i64) -> anyhow::Result<()> {
+    let file = bench.stack.directory().join("bundle.tar.gz");
+    let file = file.to_string_lossy().into_owned();
+    let ledger = Ledger::new(bench.stack.runtime.store.clone(), &bench.stack.runtime.settings.public_url());
+    let keys = ledger.verifier_keys(&tenant.schema).await?;
+    let key = keys.first().context("a verifier key")?.vkey.clone();
+    let slug = tenant.slug.clone();
+    let (took, _) = bench.stack.run(&["audit", "bundle", "--tenant", &slug, "--out", &file]).await?;
+    bench.push(Row::values("bundle, events", "/s", vec![head as f64 / took.as_secs_f64()]));
+    let mut times = Vec::new();
+    for _ in 0..bench.repetitions {
+        let (took, _) = bench.stack.run(&["audit", "verify", &file, "--key", &key]).await?;
+        times.push(took.as_secs_f64());
+    }
+    let target = Target { at_most: Some(30.0), ..Target::default() };
+    bench.push(Row::values("offline verification of a million events", "s", times).wants(target));
+    Ok(())
+}
+
+fn proof(turn: usize, head: i64) -> String {
+    let position = (turn as i64).wrapping_mul(1_000_003).rem_euclid(head) + 1;
+    format!("/api/v1/audit/proof/inclusion?position={position}")
+}
+
+fn page(turn: usize, head: i64) -> String {
+    let after = (turn as i64).wrapping_mul(1_000_003).rem_euclid((head - 50).max(1));
+    format!("/api/v1/audit/events?limit=50&after={after}")
+}
+
+struct Read {
+    tenant: Arc<Tenant>,
+    path: fn(usize, i64) -> String,
+    head: i64,
+    turn: AtomicUsize,
+}
+
+impl Job for Read {
+    fn next(&self, request: &mut Vec<u8>) -> bool {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        request.extend_from_slice(&get(&(self.path)(turn, self.head), &self.tenant.token));
+        true
+    }
+}
