@@ -167,6 +167,8 @@ pub(super) struct Work<'w, 't> {
     pub(super) erasure: Option<erasure::Reach>,
     /// The streams that the unit in progress carries over.
     pub(super) carried: HashMap<StreamRef, Vec<RecordedEvent>>,
+    /// Since when the stream that is carried over now is as it is.
+    pub(super) unchanged_since: Option<DateTime<Utc>>,
 }
 
 impl<'w, 't> Work<'w, 't> {
@@ -192,6 +194,7 @@ impl<'w, 't> Work<'w, 't> {
             undo: Vec::new(),
             erasure: None,
             carried: HashMap::new(),
+            unchanged_since: None,
         }
     }
 

@@ -72,7 +72,10 @@ impl Work<'_, '_> {
             Entry { state: fold(stream, &events), sequence: events.last().map_or(0, |last| last.sequence) };
         let decided = needed(stream, &events, cut, &self.head);
         self.cache.states.pop(&command.id);
-        let after = self.record(command.id, before, decided, &unit.metadata, None).await?;
+        self.unchanged_since = Some(past(&events).updated_at);
+        let recorded = self.record(command.id, before, decided, &unit.metadata, None).await;
+        self.unchanged_since = None;
+        let after = recorded?;
         Ok(Changed { id: command.id, sequence: after.sequence, state: after.state })
     }
 }

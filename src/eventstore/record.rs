@@ -68,14 +68,14 @@ impl Work<'_, '_> {
     ) -> Result<(), StoreError> {
         let position = self.head.position;
         let event_id = Uuid::now_v7();
-        let (carried, mut unknown) = (event.carried_past().map(|(_, past)| past.updated_at), false);
+        let (carried, mut unknown) = (event.carried_past().is_some(), false);
         let mut personal = Vec::new();
         event.visit_personal(&mut |field, subject, slot| {
             unknown |= slot.is_sealed();
             personal.extend(slot.value().map(|value| (field, subject, value)));
         });
         // It would be lost with the event that has it.
-        if carried.is_some() && unknown {
+        if carried && unknown {
             return Err(StoreError::Sealing("a personal value to be carried over is not known"));
         }
         let mut commitments = std::collections::BTreeMap::new();
@@ -131,7 +131,7 @@ impl Work<'_, '_> {
             event_type: event.type_name(),
             event_version: i32::from(event.version()),
             recorded_at,
-            updated_at: carried.unwrap_or(recorded_at),
+            updated_at: self.unchanged_since.filter(|_| carried).unwrap_or(recorded_at),
             actor: metadata.actor.clone(),
             on_behalf_of: metadata.on_behalf_of.clone(),
             leaf,
