@@ -7,7 +7,7 @@
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: ## Install what is missing: PostgreSQL's binaries, a C compiler, curl, jq and Python
+setup: ## Install what is missing: PostgreSQL's binaries, a C compiler, curl, jq, openssl and Python
 	@scripts/setup.sh
 
 run: setup ## Start the server with its sample tenants

@@ -35,6 +35,7 @@ has_postgres || packages+=(postgresql)
 command -v cc >/dev/null || packages+=(build-essential)
 command -v curl >/dev/null || packages+=(curl)
 command -v jq >/dev/null || packages+=(jq)
+command -v openssl >/dev/null || packages+=(openssl)
 # Debian ships `venv` without what it needs to make one; that is in a package of its own.
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 

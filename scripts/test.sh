@@ -12,6 +12,8 @@ stage() {
 
 stage 1 "setup"
 scripts/setup.sh
+# What tests check bundles with, so that no test has to wait for a download.
+scripts/independent.sh --install
 
 stage 2 "formatting"
 cargo fmt --all --check

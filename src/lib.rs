@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod app;
 pub mod auth;
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod config;

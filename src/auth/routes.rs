@@ -213,6 +213,7 @@ pub const ROUTES: &[(&str, &str, Requirement)] = &[
     ("GET", "/api/v1/audit/errors", tenant(Audit, Read)),
     // It leaves something behind in the log, and takes much out of it.
     ("GET", "/api/v1/audit/export", tenant(AuditExports, Create)),
+    ("GET", "/api/v1/audit/bundle", tenant(AuditExports, Create)),
     ("GET", "/api/v1/audit/retention", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/stream", tenant(Audit, Read)),
     ("GET", "/api/v1/audit/streams/{type}/{id}", tenant(Audit, Read)),

@@ -74,6 +74,11 @@ pub async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    if let Command::Audit(command) = &cli.command
+        && let Some(code) = command.offline()
+    {
+        return code;
+    }
     match run(cli).await {
         Ok(code) => code,
         Err(error) => {

@@ -19,6 +19,7 @@ pub mod lane;
 pub mod leaf;
 pub mod load;
 mod masquerade;
+pub mod open;
 pub mod prune;
 mod record;
 pub mod seal;

@@ -65,6 +65,21 @@ pub fn unseal(
     ciphertext: &[u8],
     committed: &str,
 ) -> Result<Value, StoreError> {
+    open(key, tenant, event_id, field, ciphertext, committed).map(|(_, value)| value)
+}
+
+/// The same, with the salt of the commitment.
+///
+/// # Errors
+/// As [`unseal`].
+pub fn open(
+    key: &[u8; 32],
+    tenant: TenantId,
+    event_id: Uuid,
+    field: &str,
+    ciphertext: &[u8],
+    committed: &str,
+) -> Result<([u8; SALT_BYTES], Value), StoreError> {
     let (nonce, sealed) =
         ciphertext.split_at_checked(NONCE_BYTES).ok_or(StoreError::Sealing("a sealed value is too short"))?;
     let plaintext = XChaCha20Poly1305::new(key.into())
@@ -79,7 +94,9 @@ pub fn unseal(
     if hex::encode(commitment(event_id, field, salt, canonical)) != committed {
         return Err(StoreError::Sealing("a sealed value is not the one its leaf commits to"));
     }
-    serde_json::from_slice(canonical).map_err(|_| StoreError::Sealing("a sealed value is not JSON"))
+    let value =
+        serde_json::from_slice(canonical).map_err(|_| StoreError::Sealing("a sealed value is not JSON"))?;
+    Ok((*salt, value))
 }
 
 fn associated_data(tenant: TenantId, event_id: Uuid, field: &str) -> Vec<u8> {

@@ -174,6 +174,14 @@ impl Ledger {
         Ok(seeds.iter().map(|seed| LedgerKey::new(origin, seed)).collect::<Result<_, _>>()?)
     }
 
+    /// Signs the list of a bundle's files, by its hash, with every key that signs for the origin now.
+    ///
+    /// # Errors
+    /// When the origin cannot be that of a note.
+    pub fn sign_manifest(&self, origin: &str, sha256: &Hash) -> Result<String, LedgerError> {
+        Ok(note::sign_manifest(origin, sha256, &self.signing_keys(origin)?)?)
+    }
+
     async fn begin(&self, schema: &Schema, access: Access) -> Result<TenantTx<'static>, LedgerError> {
         Ok(TenantTx::begin(self.inner.store.database().app(), schema, access).await?)
     }

@@ -16,6 +16,8 @@ use crate::{
 
 /// What the extension line with the time begins with.
 const TIME: &str = "time ";
+/// What the line about a bundle's manifest begins with.
+const MANIFEST: &str = "daybook bundle manifest sha256 ";
 
 /// A signed head of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,22 +84,82 @@ impl Checkpoint {
         if checkpoint.origin != origin {
             return Err(Cause::CheckpointForeign);
         }
-        let mut known: Vec<Box<dyn Verifier>> = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
-        for key in keys {
-            let verifier = StandardVerifier::new(key.as_ref()).map_err(|_| Cause::Malformed)?;
-            // A key of another log vouches for nothing here, whoever lists it; nor is one ambiguous for being listed twice.
-            if verifier.name() == origin && seen.insert(key.as_ref().to_owned()) {
-                known.push(Box::new(verifier));
-            }
-        }
-        let parsed = Note::from_bytes(note.as_bytes()).map_err(|_| Cause::Malformed)?;
-        match parsed.verify(&VerifierList::new(known)) {
-            Ok(_) => Ok(checkpoint),
-            Err(NoteError::UnverifiedNote) => Err(Cause::CheckpointForeign),
-            Err(_) => Err(Cause::CheckpointSignature),
+        vouched(note, origin, keys).map(|_| checkpoint)
+    }
+}
+
+/// Whether at least one of the verifier keys that are of this origin has signed a note, and none contradicts it. Answers
+/// how many did.
+fn vouched(note: &str, origin: &str, keys: &[impl AsRef<str>]) -> Result<usize, Cause> {
+    let mut known: Vec<Box<dyn Verifier>> = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for key in keys {
+        let verifier = StandardVerifier::new(key.as_ref()).map_err(|_| Cause::Malformed)?;
+        // A key of another log vouches for nothing here, whoever lists it; nor is one ambiguous for being listed twice.
+        if verifier.name() == origin && seen.insert(key.as_ref().to_owned()) {
+            known.push(Box::new(verifier));
         }
     }
+    let parsed = Note::from_bytes(note.as_bytes()).map_err(|_| Cause::Malformed)?;
+    match parsed.verify(&VerifierList::new(known)) {
+        Ok((verified, _)) => Ok(verified.len()),
+        Err(NoteError::UnverifiedNote) => Err(Cause::CheckpointForeign),
+        Err(_) => Err(Cause::CheckpointSignature),
+    }
+}
+
+/// What a note about a bundle's manifest says: whose, and the manifest's SHA-256. No checkpoint reads like it, as the
+/// second line of one is a number.
+fn manifest_text(origin: &str, sha256: &Hash) -> String {
+    format!("{origin}\n{MANIFEST}{}\n", hex::encode(sha256))
+}
+
+/// Signs the list of a bundle's files.
+///
+/// # Errors
+/// When the origin cannot be that of a note.
+pub fn sign_manifest(origin: &str, sha256: &Hash, keys: &[LedgerKey]) -> Result<String, NoteError> {
+    let mut note = Note::new(manifest_text(origin, sha256).as_bytes(), &[])?;
+    let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
+    note.add_sigs(&signers)?;
+    String::from_utf8(note.to_bytes()).map_err(|_| NoteError::MalformedNote)
+}
+
+/// Checks that a note is of this origin, signed by at least one of the verifier keys, and about a manifest of this hash.
+///
+/// # Errors
+/// As [`Checkpoint::verify`]; [`Cause::ManifestMismatch`] when it is about another manifest.
+pub fn verify_manifest(
+    note: &str,
+    origin: &str,
+    sha256: &Hash,
+    keys: &[impl AsRef<str>],
+) -> Result<(), Cause> {
+    let parsed = Note::from_bytes(note.as_bytes()).map_err(|_| Cause::Malformed)?;
+    if !parsed.text().starts_with(format!("{origin}\n").as_bytes()) {
+        return Err(Cause::CheckpointForeign);
+    }
+    vouched(note, origin, keys)?;
+    if parsed.text() == manifest_text(origin, sha256).as_bytes() {
+        Ok(())
+    } else {
+        Err(Cause::ManifestMismatch)
+    }
+}
+
+/// Checks that every signature of a note about a manifest is one by a verifier key, each by another: nothing else is in it.
+///
+/// # Errors
+/// As [`verify_manifest`].
+pub fn verify_whole_manifest(
+    note: &str,
+    origin: &str,
+    sha256: &Hash,
+    keys: &[impl AsRef<str>],
+) -> Result<(), Cause> {
+    verify_manifest(note, origin, sha256, keys)?;
+    let signatures = note.strip_prefix(&manifest_text(origin, sha256)).unwrap_or_default().lines().skip(1);
+    if signatures.count() == vouched(note, origin, keys)? { Ok(()) } else { Err(Cause::CheckpointSignature) }
 }
 
 /// A key that signs for one origin.
@@ -201,6 +263,27 @@ mod tests {
             Checkpoint::verify(&checkpoint.note, ORIGIN, &[] as &[&str]),
             Err(Cause::CheckpointForeign)
         );
+    }
+
+    #[test]
+    fn a_manifest_is_signed_and_no_checkpoint() {
+        let (hash, keys) = ([3; 32], [key(1).vkey().to_owned()]);
+        let note = sign_manifest(ORIGIN, &hash, &[key(2), key(1)]).unwrap();
+        assert_eq!(verify_manifest(&note, ORIGIN, &hash, &keys), Ok(()));
+        assert_eq!(verify_manifest(&note, ORIGIN, &[4; 32], &keys), Err(Cause::ManifestMismatch));
+        assert_eq!(verify_manifest(&note, ORIGIN, &hash, &[key(3).vkey()]), Err(Cause::CheckpointForeign));
+        assert_eq!(verify_manifest(&note, "another", &hash, &keys), Err(Cause::CheckpointForeign));
+        let edited = note.replace("0303", "0304");
+        assert_eq!(verify_manifest(&edited, ORIGIN, &hash, &keys), Err(Cause::CheckpointSignature));
+        assert_eq!(Checkpoint::verify(&note, ORIGIN, &keys), Err(Cause::Malformed));
+        let both = [key(1).vkey().to_owned(), key(2).vkey().to_owned()];
+        assert_eq!(verify_whole_manifest(&note, ORIGIN, &hash, &both), Ok(()));
+        assert_eq!(verify_whole_manifest(&note, ORIGIN, &hash, &keys), Err(Cause::CheckpointSignature));
+        let last = note.lines().last().unwrap();
+        let repeated = format!("{note}{last}\n");
+        assert_eq!(verify_whole_manifest(&repeated, ORIGIN, &hash, &both), Err(Cause::CheckpointSignature));
+        let checkpoint = signed(&[key(1)]).note;
+        assert_eq!(verify_manifest(&checkpoint, ORIGIN, &hash, &keys), Err(Cause::ManifestMismatch));
     }
 
     #[test]

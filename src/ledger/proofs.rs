@@ -269,7 +269,11 @@ impl Ledger {
         Err(if size <= super::unsigned(position) { LedgerError::NotYet } else { LedgerError::NotThere })
     }
 
-    async fn tiles(&self, schema: &Schema, needed: &BTreeSet<TileId>) -> Result<Tiles, LedgerError> {
+    /// Those of the tiles that are there, as they are stored: perhaps wider than under the last checkpoint.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses.
+    pub async fn tiles(&self, schema: &Schema, needed: &BTreeSet<TileId>) -> Result<Tiles, LedgerError> {
         let mut tx = self.begin(schema, Access::Read).await?;
         let tiles = rows::tiles(&mut tx, Table::Log, needed).await.map_err(LedgerError::db("read tiles"))?;
         tx.release();

@@ -240,7 +240,15 @@ async fn as_signed(
             Ok(hashes) => hashes,
             Err(error) => return error.cause().map(|cause| Some(cause.as_str())).ok_or(error.into()),
         };
-        let mut tx = TenantTx::begin(ledger.store().database().app(), schema, Access::Read).await?;
+        // One snapshot: another run may delete these meanwhile, their values before they themselves.
+        let access = Access::ReadConsistent;
+        let mut tx = TenantTx::begin(ledger.store().database().app(), schema, access).await?;
+        let pruned = prune::pruned_through(&mut tx, schema).await?;
+        if pruned > from {
+            tx.release();
+            from = pruned;
+            continue;
+        }
         let rows = prune::rows(&mut tx, schema, from, to).await?;
         let mut stored = rows.iter();
         for (position, hash) in (from + 1..).zip(&hashes) {

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod api_calls;
+mod audit_bundle;
 mod audit_export;
 mod audit_stream;
 mod audit_views;

@@ -1,5 +1,6 @@
 //! `daybook audit …`.
 
+mod bundle;
 mod checkpoint;
 mod erase;
 mod export;
@@ -8,6 +9,7 @@ mod keys;
 mod prune;
 mod story;
 mod verify;
+mod verify_bundle;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,9 @@ use crate::{config::Settings, eventstore::StoreSettings};
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// Write a range of the log to a file with all that proves it, to be checked without us.
+    #[command(after_help = "Example: daybook audit bundle --tenant camp-river --out camp-river.tar.gz")]
+    Bundle(bundle::BundleArgs),
     /// Write the log, or a part of it, to a file.
     #[command(
         after_help = "Example: daybook audit export --tenant camp-river --format csv --out camp-river.csv"
@@ -28,10 +33,13 @@ pub enum AuditCommand {
     #[command(after_help = "Example: daybook audit story --support-request \
                       01a1fdc1-c481-719a-9803-a3bb46f22c94 --tenant camp-river")]
     Story(story::StoryArgs),
-    /// Check logs against their signed ledgers, and all else that is stored against the logs.
-    #[command(after_help = "Example: daybook audit verify --tenant camp-river\n\n\
+    /// Check a bundle, or logs in use, against what was signed: that nothing was changed, removed, reordered or left out; in
+    /// use, all else that is stored as well.
+    #[command(after_help = "Example: daybook audit verify camp-river.tar.gz --key \
+                      'book.example/t/01a1fdc1-c481-719a-9803-a3bb46f22c94+c74f20a3+ARpc…'\n         \
+                      daybook audit verify --tenant camp-river\n\n\
                       Exit code 0: all is as it was written; 1: something was found, and is named by its cause; 2: usage; \
-                      3: it could not be checked to the end")]
+                      3: it is not all there, or could not be checked to the end")]
     Verify(verify::VerifyArgs),
     /// Let go of the events that the tenant's plan no longer keeps; what goes on is carried over first.
     #[command(
@@ -54,21 +62,29 @@ pub enum AuditCommand {
     Erase(erase::EraseArgs),
 }
 
+impl AuditCommand {
+    /// Runs a command that needs nothing: no settings, no database.
+    pub fn offline(&self) -> Option<ExitCode> {
+        if let Self::Verify(args) = self { args.offline() } else { None }
+    }
+}
+
 pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<ExitCode> {
-    let mut code = ExitCode::SUCCESS;
+    let done = |()| ExitCode::SUCCESS;
     let runtime = Runtime::open(settings, Mode::Command, StoreSettings::default()).await?;
     let result = match command {
-        AuditCommand::Export(args) => export::run(&runtime, &args).await,
-        AuditCommand::Story(args) => story::run(&runtime, &args).await,
-        AuditCommand::Keys(args) => keys::run(&runtime, &args).await,
-        AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await,
-        AuditCommand::Verify(args) => verify::run(&runtime, &args).await.map(|found| code = found),
-        AuditCommand::Hold(command) => hold::run(&runtime, command).await,
-        AuditCommand::Erase(args) => erase::run(&runtime, &args).await,
-        AuditCommand::Prune(args) => prune::run(&runtime, &args).await,
+        AuditCommand::Bundle(args) => bundle::run(&runtime, &args).await.map(done),
+        AuditCommand::Export(args) => export::run(&runtime, &args).await.map(done),
+        AuditCommand::Story(args) => story::run(&runtime, &args).await.map(done),
+        AuditCommand::Keys(args) => keys::run(&runtime, &args).await.map(done),
+        AuditCommand::Checkpoint(args) => checkpoint::run(&runtime, &args).await.map(done),
+        AuditCommand::Hold(command) => hold::run(&runtime, command).await.map(done),
+        AuditCommand::Erase(args) => erase::run(&runtime, &args).await.map(done),
+        AuditCommand::Prune(args) => prune::run(&runtime, &args).await.map(done),
+        AuditCommand::Verify(args) => verify::run(&runtime, &args).await,
     };
     runtime.close().await?;
-    result.map(|()| code)
+    result
 }
 
 /// The log of a tenant, or the platform's.

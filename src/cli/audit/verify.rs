@@ -1,11 +1,12 @@
 //! `daybook audit verify`.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::verify_bundle;
 use crate::{
     cli::{Runtime, say},
     eventstore::Receipt,
@@ -20,15 +21,18 @@ use crate::{
 const INCOMPLETE: u8 = 3;
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["tenant", "all"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["bundle", "tenant", "all"]))]
 pub struct VerifyArgs {
+    /// A bundle: the file, or the folder it was unpacked to. Needs no settings, no database and no network.
+    #[arg(requires = "key")]
+    bundle: Option<PathBuf>,
     /// The log of this tenant.
     #[arg(long, value_name = "SLUG")]
     tenant: Option<String>,
     /// Every log that there is or was: the platform's, those of all tenants, and the log of heads.
     #[arg(long)]
     all: bool,
-    /// A verifier key that must have signed the last checkpoint, as it was handed out.
+    /// A verifier key of the log, as it was handed out: one of those given must have signed.
     #[arg(long, value_name = "VKEY", conflicts_with = "all")]
     key: Vec<String>,
     /// A receipt of a command: the position of an event, and the hash of its leaf in hex.
@@ -46,6 +50,16 @@ fn receipt(text: &str) -> Result<Receipt, String> {
     let mut leaf_hash = Hash::default();
     hex::decode_to_slice(hash, &mut leaf_hash).map_err(|_| wrong())?;
     Ok(Receipt { position, leaf_hash })
+}
+
+impl VerifyArgs {
+    /// Checks a bundle, which needs nothing but itself; `None` where it is not one that is asked about.
+    pub fn offline(&self) -> Option<ExitCode> {
+        let bundle = self.bundle.as_ref()?;
+        let receipts: Vec<(u64, Hash)> =
+            self.receipt.iter().map(|receipt| (receipt.position.unsigned_abs(), receipt.leaf_hash)).collect();
+        Some(verify_bundle::run(bundle, &self.key, &receipts, self.json))
+    }
 }
 
 /// Checks the logs that were asked for.

@@ -5,39 +5,28 @@
 //! noted as not whole where the rest will not be had the same way: the caller is not let in any more, or the log is not
 //! what it was.
 
-use std::time::{Duration, Instant};
-
-use axum::{
-    body::{Body, Bytes},
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
-use daybook_domain::{AuditExportId, audit_export::ExportFilter, envelope::Metadata, registry::AnyEvent};
-use daybook_projections::Schema;
-use futures_util::stream;
-use http::{HeaderValue, Method, header};
+use axum::{extract::State, response::Response};
+use daybook_domain::{AuditExportId, audit_export::ExportFilter, registry::AnyEvent};
+use http::Method;
 use uuid::Uuid;
 
-use super::events;
+use super::{
+    events,
+    sending::{self, Sent},
+};
 use crate::{
     app::AppState,
     auth::watch::Watched,
-    export::{self, Ask, Encoder, Export, ExportError, FileFormat, Range},
+    export::{self, Ask, Encoder, Export, FileFormat, Range},
     http::{
         context::CommandContext,
-        disclosure::{self, Disclosure},
-        headers::{X_EXPORT_ID, X_EXPORT_UNTIL, X_LOG_POSITION},
         position::{self, MinPosition},
-        problem::{Code, Problem, ProblemBody, Result},
+        problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query},
-        respond::Surprise,
         retained,
     },
-    limits::streams::Place,
 };
 
-/// How often the credential is looked at again.
-const RECHECK: Duration = Duration::from_millis(150);
 /// The longest actor that events have.
 const MAX_ACTOR: usize = 100;
 
@@ -121,23 +110,9 @@ pub async fn export(
     watched: Watched,
     Query(Question { format, ask }): Query<Question>,
 ) -> Result<Response> {
-    // Nothing would be handed out, and an export written down that never ends.
-    if method == Method::HEAD {
-        return Err(Problem::new(Code::MethodNotAllowed, "An export has no answer without a body.")
-            .with_header(header::ALLOW, HeaderValue::from_static("GET")));
-    }
-    // The gate lets nobody through from whom anything is hidden; a file would show it.
-    if disclosure::current() != Disclosure::Clear {
-        return Err(Problem::not_in_masquerade());
-    }
     let call = command.call.clone();
-    let tenant = state.auth().active_tenant(call.caller.tenant).await?.ok_or_else(Problem::not_found)?;
-    let now = tenant.retention.now();
-    if tenant.retention.export_right(now).is_none() {
-        return Err(Problem::new(Code::PlanLimit, "The plan has no exports of the log."));
-    }
-    let cut = tenant.retention.cut(now);
-    let place = state.streams().enter_export(call.caller.tenant)?;
+    let allowed = sending::allowed(&state, &method, &call).await?;
+    let cut = allowed.cut;
     let mut tx = position::read(&state, &call, min).await?;
     retained::reaches(&mut tx, ask.filter.to, cut).await?;
     retained::goes_on_from(&mut tx, ask.after, cut).await?;
@@ -155,111 +130,15 @@ pub async fn export(
     let started =
         export::start(store, &call.schema, id, format.recorded(), range, ask.filter, metadata.clone())
             .await?;
-    let name =
-        format!("{}-audit-{}-{}.{}", tenant.slug, range.after, range.until, format.recorded().as_str());
-    let sending = Sending {
-        state: state.clone(),
-        schema: call.schema,
+    let (slug, extension) = (&allowed.slug, format.recorded().as_str());
+    let sent = Sent {
         id,
-        metadata,
-        export,
-        watched,
-        checked: Instant::now(),
-        over: false,
-        _place: place,
+        range,
+        name: format!("{slug}-audit-{}-{}.{extension}", range.after, range.until),
+        content_type: format.content_type(),
+        position: started.last_position,
     };
-    let parts = stream::unfold(sending, |mut sending| async move {
-        let part = sending.next().await?;
-        Some((part, sending))
-    });
-    let mut response = Body::from_stream(parts).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    let disposition = format!("attachment; filename=\"{name}\"");
-    headers
-        .insert(header::CONTENT_DISPOSITION, HeaderValue::try_from(disposition).map_err(Problem::internal)?);
-    headers.insert(X_EXPORT_ID, HeaderValue::try_from(id.to_string()).map_err(Problem::internal)?);
-    headers.insert(X_EXPORT_UNTIL, HeaderValue::from(range.until));
-    headers.insert(X_LOG_POSITION, HeaderValue::from(started.last_position));
-    Ok(retained::mark(response, cut))
-}
-
-/// An export on its way.
-struct Sending {
-    state: AppState,
-    schema: Schema,
-    id: AuditExportId,
-    metadata: Metadata,
-    export: Export,
-    watched: Watched,
-    /// When the credential was last looked at.
-    checked: Instant,
-    over: bool,
-    _place: Place,
-}
-
-impl Sending {
-    /// The next bytes; `None` once its end is noted. An error breaks the answer off, so that nobody takes it for whole.
-    async fn next(&mut self) -> Option<Result<Bytes, Box<dyn std::error::Error + Send + Sync>>> {
-        if self.over {
-            return None;
-        }
-        match self.go_on().await {
-            Ok(Some(bytes)) => Some(Ok(bytes)),
-            Ok(None) => {
-                self.over = true;
-                None
-            }
-            Err(error) => {
-                self.over = true;
-                tracing::warn!(id = %self.id, error = &*error as &dyn std::error::Error, "an export breaks off");
-                Some(Err(error))
-            }
-        }
-    }
-
-    async fn go_on(&mut self) -> Result<Option<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
-        loop {
-            // Another node goes on from where the caller is.
-            if self.state.closing().is_cancelled() {
-                return Err(Box::new(Surprise("the server stops")));
-            }
-            if self.checked.elapsed() >= RECHECK {
-                let asked = Instant::now();
-                if self
-                    .watched
-                    .still(&self.state)
-                    .await
-                    .map_err(|_| Surprise("nobody can say who asks"))?
-                    .is_none()
-                {
-                    self.end(false).await?;
-                    return Err(Box::new(Surprise("whoever asked is not let in any more")));
-                }
-                self.checked = asked;
-            }
-            match self.export.next().await {
-                Ok(Some(part)) if part.bytes.is_empty() => {}
-                Ok(Some(part)) => return Ok(Some(part.bytes)),
-                Ok(None) => {
-                    self.end(true).await?;
-                    return Ok(None);
-                }
-                Err(error @ (ExportError::Missing(_) | ExportError::Format(_))) => {
-                    self.end(false).await?;
-                    return Err(error.into());
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    async fn end(&self, complete: bool) -> Result<(), crate::eventstore::StoreError> {
-        let (rows, last) = self.export.progress();
-        // All that was asked for was looked at, also where the last of it is of no interest.
-        let handed = (rows, last, complete);
-        export::end(self.state.store(), &self.schema, self.id, handed, self.metadata.clone()).await.map(drop)
-    }
+    sending::answer(&state, call.schema, metadata, watched, allowed, export, sent)
 }
 
 #[cfg(test)]

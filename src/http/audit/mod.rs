@@ -2,6 +2,7 @@
 
 pub mod api_calls;
 pub mod booking_changes;
+pub mod bundle;
 pub mod checkpoint;
 pub mod consistency;
 pub mod erasures;
@@ -17,6 +18,7 @@ pub mod live;
 pub mod logins;
 pub mod messages;
 pub mod retention;
+mod sending;
 pub mod stream;
 pub mod support;
 pub mod tile;
@@ -50,6 +52,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::list))
         .routes(routes!(errors::list))
         .routes(routes!(export::export))
+        .routes(routes!(bundle::bundle))
         .routes(routes!(retention::retention))
         .routes(routes!(live::live))
         .routes(routes!(stream::stream))

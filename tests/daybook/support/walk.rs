@@ -3,10 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read as _,
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use flate2::read::MultiGzDecoder;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -441,6 +443,12 @@ impl Walker<'_> {
         let headers =
             response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        if kind == "application/gzip" {
+            // What is packed is told as well.
+            let (packed, mut said) = (response.bytes().await.unwrap(), Vec::new());
+            MultiGzDecoder::new(&packed[..]).read_to_end(&mut said).unwrap();
+            return (status, headers, String::from_utf8_lossy(&said).into_owned());
+        }
         if !kind.starts_with("text/event-stream") {
             return (status, headers, String::from_utf8_lossy(&response.bytes().await.unwrap()).into_owned());
         }
