@@ -115,7 +115,7 @@ fn needed(stream: StreamRef, events: &[RecordedEvent], cut: i64, head: &Head) ->
         decided.push(event);
     }
     if whole.is_none() {
-        decided.push(fold(stream, events).carry_over(Standing::Whole, past(&all)));
+        decided.push(fold(stream, &all).carry_over(Standing::Whole, past(&all)));
     }
     decided
 }
