@@ -204,7 +204,7 @@ async fn the_log_alone_tells_the_whole_story_of_a_support_case() {
 
     // A log that an event was taken out of tells no story.
     let cut = schema.sql(
-        "ALTER TABLE {s}.events DISABLE TRIGGER events_no_change; DELETE FROM {s}.events WHERE event_type = 'booking.cancelled'",
+        "ALTER TABLE {s}.events DISABLE TRIGGER USER; DELETE FROM {s}.events WHERE event_type = 'booking.cancelled'",
     );
     sqlx::raw_sql(&cut).execute(&owner).await.unwrap();
     let cut = host.output(&arguments);
