@@ -207,6 +207,7 @@ async fn a_replayed_old_checkpoint() {
         .await;
     let report = scene.verify().await;
     assert!(causes(&report).contains("checkpoint_inconsistent"), "{report}");
+    assert!(report.to_string().contains("says something else"), "{report}");
     // The newest one gone, though the log of heads names it.
     scene.attack("TRUNCATE {s}.ledger_checkpoints; INSERT INTO {s}.ledger_checkpoints TABLE before").await;
     scene.one_more().await;

@@ -26,6 +26,7 @@ async fn a_leaf_that_is_not_in_its_form() {
         (r"''", "unknown version"),
         (r"'\x01' || convert_to(repeat('x', 70000), 'UTF8')", "too long"),
         (r"'\x01' || convert_to('[', 'UTF8')", "no JSON"),
+        (&leaf_with("\"type\":\"resource.", "\"type\":\"resource.un"), "unknown shape"),
     ] {
         scene.attack("CREATE TABLE before AS TABLE {s}.events").await;
         scene.attack(&format!("UPDATE {{s}}.events SET leaf = {leaf} WHERE position = 2")).await;
