@@ -43,7 +43,7 @@ const CANARIES: [&str; 14] = [
     "ZqLead K7 é",
     "+32470918203",
     "ZqMessage K7 é",
-    "zq-idempotency-key",
+    "ZQ-idempotency-key",
 ];
 
 /// A person a tenant knows in every way there is.
