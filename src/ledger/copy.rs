@@ -3,16 +3,15 @@
 //!
 //! Best where those who administer the database can neither change nor delete: an object store with a lock on versions.
 
-use std::{path::Path as FilePath, sync::Arc, time::Duration};
+use std::{path::Path as FilePath, sync::Arc};
 
-use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig, local::LocalFileSystem, path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, local::LocalFileSystem, path::Path};
 
 /// What a setting that names a bucket begins with.
 const S3: &str = "s3://";
 /// How long the object store is asked again before that is called a failure; the next minute comes soon.
-const RETRY: Duration = Duration::from_secs(20);
+#[cfg(feature = "s3")]
+const RETRY: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Why there is no copy, or what failed with it.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +107,10 @@ impl HeadCopy {
         prefix: &str,
         options: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, CopyError> {
-        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+        use object_store::{
+            RetryConfig,
+            aws::{AmazonS3Builder, AmazonS3ConfigKey},
+        };
 
         // Of those who ask first one decides for the process; it is the only one there is here.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
