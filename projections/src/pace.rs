@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     Projection, ProjectionError, Run,
+    audit_prunings::pruned,
     inline::{column, int},
 };
 
@@ -153,20 +154,15 @@ impl Projection for Pace {
         run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
-        let mut rest = events;
-        while let Some(place) = rest.iter().position(|event| is_pruned(&event.event)) {
-            let (before, after) = rest.split_at(place + 1);
-            fold_into_rows(connection, run, before).await?;
-            forget_empty_totals(connection).await?;
-            rest = after;
+        // What nothing remains of any more is not known of from a pruning on.
+        for piece in events.split_inclusive(|event| pruned(&event.event).is_some()) {
+            fold_into_rows(connection, run, piece).await?;
+            if piece.last().is_some_and(|last| pruned(&last.event).is_some()) {
+                forget_empty_totals(connection).await?;
+            }
         }
-        fold_into_rows(connection, run, rest).await
+        Ok(())
     }
-}
-
-/// Whether the log was pruned: what nothing remains of any more then is not known of from there on.
-fn is_pruned(event: &AnyEvent) -> bool {
-    matches!(event, AnyEvent::AuditTrail(AuditTrailEvent::Pruned(_)))
 }
 
 async fn fold_into_rows(

@@ -31,7 +31,7 @@ async fn busy(app: &TestApp, slug: &str) -> TestTenant {
 }
 
 /// Takes a bundle over HTTP, to a file.
-async fn take(app: &TestApp, token: &str, query: &str, file: &Path) -> reqwest::header::HeaderMap {
+pub async fn take(app: &TestApp, token: &str, query: &str, file: &Path) -> reqwest::header::HeaderMap {
     let request = app.client.get(app.url(&format!("/audit/bundle{query}"))).bearer_auth(token);
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
@@ -41,14 +41,14 @@ async fn take(app: &TestApp, token: &str, query: &str, file: &Path) -> reqwest::
     headers
 }
 
-/// The newest of a log's verifier keys, and the oldest.
+/// A log's verifier keys.
 async fn keys(app: &TestApp, tenant: &TestTenant) -> Vec<String> {
     let keys = app.state.ledger().verifier_keys(&tenant.schema()).await.unwrap();
     keys.into_iter().map(|key| key.vkey).collect()
 }
 
 /// Runs the verifier where there is nothing: no environment, no settings, no data.
-fn verify(bundle: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
+pub fn verify(bundle: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
     let nowhere = tempfile::tempdir().unwrap();
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_daybook"))
         .args(["audit", "verify", "--json"])
@@ -64,14 +64,14 @@ fn verify(bundle: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// What other people's programs say.
-fn independent(bundle: &Path, vkey: &str) {
+pub fn independent(bundle: &Path, vkey: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/independent.sh");
     let output = Command::new(script).arg(bundle).arg(vkey).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
-fn in_folder(folder: &tempfile::TempDir, name: &str) -> PathBuf {
+pub fn in_folder(folder: &tempfile::TempDir, name: &str) -> PathBuf {
     folder.path().join(name)
 }
 

@@ -39,7 +39,7 @@ async fn grow(app: &TestApp, tenant: &TestTenant, events: usize) {
 /// The same, for a reason of some length.
 async fn grow_by(app: &TestApp, tenant: &TestTenant, events: usize, reason: &str) {
     let schema = tenant.schema();
-    let metadata = Metadata { reason: Some(reason.to_owned()), ..by("user:test") };
+    let metadata = Metadata { reason: Some(reason.to_owned()), ..by("system:test") };
     for chunk in (0..events).collect::<Vec<_>>().chunks(250) {
         let writes = chunk.iter().map(|n| {
             let register = CustomerCommand::Register {
@@ -182,7 +182,10 @@ async fn every_format_holds_the_same_events_as_the_list() {
         ("", ""),
         ("&type=customer.registered", "&type=customer.registered"),
         ("&after=2100", "&after=2100"),
-        ("&from=2001-01-01&to=2100-01-01&actor=user:test", "&from=2001-01-01&to=2100-01-01&actor=user:test"),
+        (
+            "&from=2001-01-01&to=2100-01-01&actor=system:test",
+            "&from=2001-01-01&to=2100-01-01&actor=system:test",
+        ),
         ("&type=lead.submitted", "&type=lead.submitted"),
     ] {
         let until = app.head(&tenant).await;

@@ -26,12 +26,12 @@ use crate::{
     support_sessions::{begin, start, window},
 };
 
-async fn place(app: &TestApp, tenant: &TestTenant, customer: Option<Uuid>) -> Uuid {
+pub async fn place(app: &TestApp, tenant: &TestTenant, customer: Option<Uuid>) -> Uuid {
     let hold = json!({"name": "Case 7", "customer_id": customer, "reason": "a writ was served"});
     id(&app.post(tenant, "/audit/holds", &hold).await.expect(201))
 }
 
-async fn release(app: &TestApp, tenant: &TestTenant, hold: Uuid, body: Option<&Value>) -> Answer {
+pub async fn release(app: &TestApp, tenant: &TestTenant, hold: Uuid, body: Option<&Value>) -> Answer {
     app.request(tenant, Method::DELETE, &format!("/audit/holds/{hold}"), &[("If-Match", "*")], body).await
 }
 

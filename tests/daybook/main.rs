@@ -27,6 +27,7 @@ mod edge;
 mod embedded_pg;
 mod erasure;
 mod erasure_races;
+mod evidence;
 mod golden;
 mod hijack;
 mod hijack_matrix;

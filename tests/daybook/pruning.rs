@@ -70,7 +70,7 @@ async fn lived_in(app: &TestApp, tenant: &TestTenant) -> Vec<Uuid> {
     rows.into_iter().map(|row| row.0).collect()
 }
 
-async fn caught_up(app: &TestApp, tenant: &TestTenant) {
+pub async fn caught_up(app: &TestApp, tenant: &TestTenant) {
     let head = app.head(tenant).await;
     for projection in daybook_projections::ALL {
         let wait = Duration::from_secs(20);
@@ -141,7 +141,7 @@ async fn looking_back(
     seen
 }
 
-async fn recorded_at(app: &TestApp, schema: &Schema, position: i64) -> DateTime<Utc> {
+pub async fn recorded_at(app: &TestApp, schema: &Schema, position: i64) -> DateTime<Utc> {
     sqlx::query_scalar(&schema.sql("SELECT recorded_at FROM {s}.events WHERE position = $1"))
         .bind(position)
         .fetch_one(app.store.database().owner())
@@ -149,18 +149,18 @@ async fn recorded_at(app: &TestApp, schema: &Schema, position: i64) -> DateTime<
         .unwrap()
 }
 
-async fn first_position(app: &TestApp, schema: &Schema) -> i64 {
+pub async fn first_position(app: &TestApp, schema: &Schema) -> i64 {
     sqlx::query_scalar(&schema.sql("SELECT min(position) FROM {s}.events"))
         .fetch_one(app.store.database().owner())
         .await
         .unwrap()
 }
 
-async fn prune_at(app: &TestApp, tenant: &TestTenant, at: DateTime<Utc>) -> PruneReport {
+pub async fn prune_at(app: &TestApp, tenant: &TestTenant, at: DateTime<Utc>) -> PruneReport {
     log_pruning::prune(&ledger(app), &tenant.schema(), Cut { at, history_days: 90 }).await.unwrap()
 }
 
-async fn assert_replays(app: &TestApp, schema: &Schema) {
+pub async fn assert_replays(app: &TestApp, schema: &Schema) {
     let report = projector::verify(&app.store, schema, |_, _| {}).await.unwrap();
     assert!(
         report.is_equal(),
@@ -170,7 +170,7 @@ async fn assert_replays(app: &TestApp, schema: &Schema) {
 }
 
 /// Everything that is another tenant's, in one hash.
-async fn fingerprint(app: &TestApp, schema: &Schema) -> String {
+pub async fn fingerprint(app: &TestApp, schema: &Schema) -> String {
     let mut all = String::new();
     for table in ["events", "sealed_values", "subject_keys", "streams", "bookings", "customers", "log_head"] {
         let sql = schema.sql(&format!(
