@@ -51,6 +51,7 @@ pub(super) struct Facts {
     /// By the position up to which.
     prunings: BTreeMap<i64, Pruning>,
     holds: HashMap<Uuid, Hold>,
+    /// By which position each hold is known to have been over.
     released: HashMap<Uuid, i64>,
     erasures: Vec<Erasure>,
 }
@@ -68,13 +69,14 @@ impl Facts {
         }
         match LegalHold::event_of(&event.event) {
             Some(LegalHoldEvent::Placed(held)) => self.hold(id, held, position),
-            Some(LegalHoldEvent::Released(_)) => drop(self.released.insert(id, position)),
-            // What one kept while it stood is not asked about once it is over.
-            Some(LegalHoldEvent::CarriedOver(carried)) => {
-                if let (Some(held), None) = (&carried.state.held, &carried.state.release) {
-                    self.hold(id, held, carried.past.through_position);
-                }
-            }
+            Some(LegalHoldEvent::Released(_)) => self.release(id, position),
+            // The release may be pruned, and an older state that was carried over not: it was over by then.
+            Some(LegalHoldEvent::CarriedOver(carried)) => match (&carried.state.held, &carried.state.release)
+            {
+                (Some(held), None) => self.hold(id, held, carried.past.through_position),
+                (_, Some(_)) => self.release(id, carried.past.through_position),
+                (None, None) => {}
+            },
             None => {}
         }
         match Customer::event_of(&event.event) {
@@ -110,6 +112,11 @@ impl Facts {
         hold.placed = hold.placed.min(placed);
     }
 
+    fn release(&mut self, id: Uuid, position: i64) {
+        let released = self.released.entry(id).or_insert(position);
+        *released = position.min(*released);
+    }
+
     /// Adds what other events said.
     pub(super) fn extend(&mut self, other: Self) {
         for (through, said) in other.prunings {
@@ -122,7 +129,9 @@ impl Facts {
         for (id, Hold { held, placed }) in other.holds {
             self.hold(id, &held, placed);
         }
-        self.released.extend(other.released);
+        for (id, position) in other.released {
+            self.release(id, position);
+        }
         self.erasures.extend(other.erasures);
     }
 
