@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use daybook::{ledger::Ledger, tenancy::Schema};
+use daybook::{
+    ledger::Ledger,
+    tenancy::Schema,
+    workers::log_pruning::{self, Cut},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -26,6 +30,10 @@ use crate::{
 const CLIENTS: usize = 32;
 /// Events of the long log, unless `BENCH_EVENTS` says otherwise.
 const EVENTS: i64 = 1_000_000;
+/// Events that are pruned of it.
+const PRUNED: i64 = 100_000;
+/// How often the server's memory is looked at while it exports.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long the ledger may take to come to where it is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -43,15 +51,15 @@ pub async fn ledger(bench: &mut Bench) -> anyhow::Result<()> {
             // Whatever it catches up on at its start is not what is measured.
             let head = bench.stack.head(&tenant).await?;
             wait_for(bench, &tenant, head).await?;
-            let outcome = writes::book(bench, &tenant, CLIENTS).await?;
             if follows {
+                let (outcome, delay) = tokio::try_join!(
+                    writes::book(bench, &tenant, CLIENTS),
+                    to_checkpoint(bench, &tenant, bench.duration / 2)
+                )?;
                 on.push(outcome);
-                let head = bench.stack.head(&tenant).await?;
-                let begin = Instant::now();
-                wait_for(bench, &tenant, head).await?;
-                delays.push(begin.elapsed().as_secs_f64());
+                delays.push(delay.as_secs_f64());
             } else {
-                off.push(outcome.rate);
+                off.push(writes::book(bench, &tenant, CLIENTS).await?.rate);
             }
             bench.stack.settle().await?;
         }
@@ -60,8 +68,16 @@ pub async fn ledger(bench: &mut Bench) -> anyhow::Result<()> {
     bench
         .push(Row::rates("bookings with the ledger", CLIENTS, 1, &on).against("without", &off).wants(target));
     let target = Target { at_most: Some(30.0), ..Target::default() };
-    bench.push(Row::values("from the last event to its checkpoint", "s", delays).wants(target));
+    bench.push(Row::values("from an event to its checkpoint, under load", "s", delays).wants(target));
     Ok(())
+}
+
+/// How long after it was written what is written in a while is under a checkpoint.
+async fn to_checkpoint(bench: &Bench, tenant: &Tenant, after: Duration) -> anyhow::Result<Duration> {
+    tokio::time::sleep(after).await;
+    let (begin, head) = (Instant::now(), bench.stack.head(tenant).await?);
+    wait_for(bench, tenant, head).await?;
+    Ok(begin.elapsed())
 }
 
 /// A log of a million events: sealed, read, exported, bundled, checked.
@@ -95,30 +111,49 @@ pub async fn audit(bench: &mut Bench) -> anyhow::Result<()> {
         bench.push(Row::rates(name, CLIENTS, 1, &series).wants(target));
     }
     exports(bench, &tenant, head).await?;
-    offline(bench, &tenant, head).await
+    offline(bench, &tenant, head).await?;
+    live(bench, &tenant, head).await?;
+    pruning(bench, &tenant.schema, PRUNED.min(head / 2)).await
 }
 
-/// Adds copies of an event to a log, each of a stream of its own: what reads the log does not tell them from others.
+/// Adds copies of a resource to a log, each of a stream of its own and a microsecond after the one before, and to the read
+/// models: nothing tells them from others.
 async fn lengthen(bench: &Bench, schema: &Schema, events: i64) -> anyhow::Result<()> {
     let sql = schema.sql(
         "SET session_replication_role = replica;
          INSERT INTO {s}.events (position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
                                  recorded_at, actor, on_behalf_of, leaf)
          SELECT h.position + new.i, new.event, e.aggregate_type, new.aggregate, 1, e.event_type, e.event_version,
-                h.recorded_at, e.actor, e.on_behalf_of,
+                new.at, e.actor, e.on_behalf_of,
                 '\\x01'::bytea || convert_to(
                     replace(replace(replace(replace(convert_from(substring(e.leaf FROM 2), 'UTF8'),
                         format('\"position\":\"%s\"', e.position), format('\"position\":\"%s\"', h.position + new.i)),
                         e.event_id::text, new.event::text),
                         e.aggregate_id::text, new.aggregate::text),
                         to_char(e.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
-                        to_char(h.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')),
+                        to_char(new.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')),
                     'UTF8')
          FROM {s}.log_head h,
               (SELECT * FROM {s}.events WHERE event_type = 'resource.created' ORDER BY position LIMIT 1) e,
-              (SELECT i, gen_random_uuid() AS event, gen_random_uuid() AS aggregate
-               FROM generate_series(1, {n}) AS of (i)) new;
-         UPDATE {s}.log_head SET position = (SELECT max(position) FROM {s}.events);
+              LATERAL (SELECT i, gen_random_uuid() AS event, gen_random_uuid() AS aggregate,
+                              h.recorded_at + i * interval '1 microsecond' AS at
+                       FROM generate_series(1, {n}) AS of (i)) new;
+         INSERT INTO {s}.streams (aggregate_id, aggregate_type, sequence)
+         SELECT aggregate_id, aggregate_type, sequence FROM {s}.events e, {s}.log_head h WHERE e.position > h.position;
+         INSERT INTO {s}.resources
+         SELECT (jsonb_populate_record(r, jsonb_build_object('id', e.aggregate_id, 'position', e.position, 'version', 1,
+                                       'created_at', e.recorded_at, 'updated_at', e.recorded_at))).*
+         FROM {s}.resources r, {s}.events e, {s}.log_head h
+         WHERE r.id = (SELECT id FROM {s}.resources ORDER BY position LIMIT 1) AND e.position > h.position;
+         INSERT INTO {s}.slot_resources
+         SELECT (jsonb_populate_record(r, jsonb_build_object('resource_id', e.aggregate_id))).*
+         FROM {s}.slot_resources r, {s}.events e, {s}.log_head h
+         WHERE r.resource_id = (SELECT resource_id FROM {s}.slot_resources WHERE capacity = 1 LIMIT 1) AND e.position > h.position;
+         INSERT INTO {s}.calendar_resources
+         SELECT (jsonb_populate_record(r, jsonb_build_object('resource_id', e.aggregate_id))).*
+         FROM {s}.calendar_resources r, {s}.events e, {s}.log_head h
+         WHERE r.resource_id = (SELECT resource_id FROM {s}.calendar_resources WHERE capacity = 1 LIMIT 1) AND e.position > h.position;
+         UPDATE {s}.log_head SET (position, recorded_at) = (SELECT max(position), max(recorded_at) FROM {s}.events);
          UPDATE {s}.projection_checkpoints SET position = (SELECT position FROM {s}.log_head);
          SET session_replication_role = origin;
          ANALYZE {s}.events",
@@ -164,7 +199,7 @@ async fn exports(bench: &mut Bench, tenant: &Tenant, head: i64) -> anyhow::Resul
             let path = format!("/api/v1/audit/export?format={format}&until={head}");
             let (before, _) = bench.memory().context("the server's memory")?;
             let begin = Instant::now();
-            let mut most = before;
+            let (mut most, mut looked) = (before, begin);
             let mut stream = TcpStream::connect(bench.stack.address).await?;
             stream.write_all(&get(&path, &tenant.token)).await?;
             let (mut buffer, mut answer, mut bytes) = (vec![0; 256 * 1024], Vec::new(), 0_usize);
@@ -176,16 +211,18 @@ async fn exports(bench: &mut Bench, tenant: &Tenant, head: i64) -> anyhow::Resul
                 bytes += read;
                 answer.extend_from_slice(&buffer[..read]);
                 answer.drain(..answer.len().saturating_sub(8));
-                if bytes % (64 * 1024 * 1024) < read {
+                if looked.elapsed() > LOOK {
+                    looked = Instant::now();
                     most = most.max(bench.memory().map_or(0.0, |memory| memory.0));
                 }
             }
             rates.push(head as f64 / begin.elapsed().as_secs_f64());
-            memory.push(most);
+            memory.push(most - before);
         }
         let target = Target { at_least: Some(least), ..Target::default() };
         bench.push(Row::values(&format!("export {format}, rows"), "/s", rates).wants(target));
-        bench.push(Row::values(&format!("export {format}, memory (RSS)"), "MB", memory));
+        let target = Target { at_most: Some(50.0), ..Target::default() };
+        bench.push(Row::values(&format!("export {format}, more memory (RSS)"), "MB", memory).wants(target));
     }
     Ok(())
 }
@@ -207,6 +244,29 @@ async fn offline(bench: &mut Bench, tenant: &Tenant, head: i64) -> anyhow::Resul
     }
     let target = Target { at_most: Some(30.0), ..Target::default() };
     bench.push(Row::values("offline verification of a million events", "s", times).wants(target));
+    Ok(())
+}
+
+/// `daybook audit verify` of the database.
+async fn live(bench: &mut Bench, tenant: &Tenant, head: i64) -> anyhow::Result<()> {
+    let slug = tenant.slug.clone();
+    let (took, said) = bench.stack.run(&["audit", "verify", "--tenant", &slug, "--json"]).await?;
+    ensure!(said.contains("\"findings\":[]"), "{said}");
+    bench.push(Row::values("live verification, events", "/s", vec![head as f64 / took.as_secs_f64()]));
+    Ok(())
+}
+
+/// What the job does to the oldest events of a log, each of which is a stream that goes on.
+async fn pruning(bench: &mut Bench, schema: &Schema, events: i64) -> anyhow::Result<()> {
+    let ledger = Ledger::new(bench.stack.runtime.store.clone(), &bench.stack.runtime.settings.public_url());
+    let sql = schema.sql("SELECT recorded_at + interval '1 microsecond' FROM {s}.events WHERE position = $1");
+    let owner = bench.stack.runtime.store.database().owner();
+    let at = sqlx::query_scalar(&sql).bind(events).fetch_one(owner).await?;
+    let begin = Instant::now();
+    let report = log_pruning::prune(&ledger, schema, Cut { at, history_days: 1 }).await?;
+    ensure!(report.refused.is_none() && report.deleted >= events.unsigned_abs(), "{report:?}");
+    let rate = report.deleted as f64 / begin.elapsed().as_secs_f64();
+    bench.push(Row::values("pruned, events of a stream each", "/s", vec![rate]));
     Ok(())
 }
 
