@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use aho_corasick::AhoCorasick;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use flate2::read::MultiGzDecoder;
 use futures_util::future::join_all;
@@ -80,37 +81,55 @@ impl Walk {
     }
 }
 
-/// The ways a value is recognised by; the former in text in lower case, the latter in text as it is.
+/// The ways in which values are recognised: some in text in lower case, others in text as it is.
 struct Needles {
-    what: &'static str,
-    folded: Vec<String>,
-    exact: Vec<String>,
+    folded: Guises,
+    exact: Guises,
+}
+
+/// Patterns that are all looked for at once, and what each stands for.
+struct Guises {
+    automaton: AhoCorasick,
+    what: Vec<&'static str>,
+}
+
+impl Guises {
+    fn of(patterns: BTreeSet<(String, &'static str)>) -> Self {
+        let (patterns, what): (Vec<String>, Vec<&'static str>) = patterns.into_iter().unzip();
+        Self { automaton: AhoCorasick::new(patterns).unwrap(), what }
+    }
+
+    fn seen_in<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'static str> {
+        self.automaton.find_overlapping_iter(text).map(|found| self.what[found.pattern().as_usize()])
+    }
 }
 
 impl Needles {
-    fn of(canary: &Canary) -> Self {
-        let value = canary.value.as_str();
-        let form: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        let mut folded: BTreeSet<String> =
-            [value, &form, &form.replace('+', "%20")].map(str::to_lowercase).into();
-        // A canary in lower case has the same letters, but other encodings.
-        let cases = [value.to_owned(), value.to_lowercase()];
-        let mut exact = BTreeSet::new();
-        for text in cases {
-            folded.insert(hex::encode(&text));
-            // Inside of longer text it begins at any of three places of a group; the letters at its ends are not its own.
-            for before in 0..3 {
-                let encoded = STANDARD_NO_PAD.encode([&vec![0; before], text.as_bytes()].concat());
-                let own = &encoded[[0, 2, 3][before]..encoded.len() - 1];
-                exact.extend([own.to_owned(), own.replace('+', "-").replace('/', "_")]);
+    fn of(canaries: &[Canary]) -> Self {
+        let (mut folded, mut exact) = (BTreeSet::new(), BTreeSet::new());
+        for Canary { what, value } in canaries {
+            let form: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            for text in [value, &form, &form.replace('+', "%20")] {
+                folded.insert((text.to_lowercase(), *what));
+            }
+            // A canary in lower case has the same letters, but other encodings.
+            for text in [value.to_owned(), value.to_lowercase()] {
+                folded.insert((hex::encode(&text), *what));
+                // Inside of longer text it begins at any of three places of a group; the letters at its ends are not its own.
+                for before in 0..3 {
+                    let encoded = STANDARD_NO_PAD.encode([&vec![0; before], text.as_bytes()].concat());
+                    let own = &encoded[[0, 2, 3][before]..encoded.len() - 1];
+                    exact.insert((own.to_owned(), *what));
+                    exact.insert((own.replace('+', "-").replace('/', "_"), *what));
+                }
             }
         }
-        Self { what: canary.what, folded: folded.into_iter().collect(), exact: exact.into_iter().collect() }
+        Self { folded: Guises::of(folded), exact: Guises::of(exact) }
     }
 
-    fn are_in(&self, text: &str, folded: &str) -> bool {
-        self.folded.iter().any(|needle| folded.contains(needle))
-            || self.exact.iter().any(|needle| text.contains(needle))
+    /// What is seen in a text, each once.
+    fn seen_in(&self, text: &str) -> BTreeSet<&'static str> {
+        self.exact.seen_in(text).chain(self.folded.seen_in(&text.to_lowercase())).collect()
     }
 }
 
@@ -174,7 +193,7 @@ struct Walker<'a> {
     app: &'a TestApp,
     token: &'a str,
     known: &'a Known,
-    needles: Vec<Needles>,
+    needles: Needles,
     /// Ids by the path of their collection.
     ids: BTreeMap<String, BTreeSet<String>>,
     /// Aggregates, by type and id.
@@ -201,7 +220,7 @@ pub async fn walk(app: &TestApp, token: &str, known: &Known) -> Walk {
         .filter_map(|(route, methods)| Some(Operation::of(route, methods.get("get")?)))
         .collect();
     let ids = known.ids.iter().map(|(path, ids)| (path.clone(), ids.iter().cloned().collect())).collect();
-    let needles = known.canaries.iter().map(Needles::of).collect();
+    let needles = Needles::of(&known.canaries);
     let mut walker =
         Walker { app, token, known, needles, ids, streams: BTreeSet::new(), walk: Walk::default() };
     // Lists first: they tell the ids.
@@ -474,22 +493,21 @@ impl Walker<'_> {
         let asked = format!("{} {query}", question.path);
         assert!(status < 500, "{asked}: {status} {body}");
         // Letters that JSON writes by number are the same letters.
-        let read =
-            serde_json::from_str::<Value>(body).map_or_else(|_| body.to_owned(), |body| body.to_string());
+        let escaped = body.contains('\\').then(|| serde_json::from_str::<Value>(body).ok()).flatten();
+        let read = escaped.map_or_else(|| body.to_owned(), |read| read.to_string());
         let places =
             headers.iter().map(|(name, value)| (name.as_str(), value.clone())).chain([("body", read)]);
         if status == 200 && body.contains("[personal]") {
             self.walk.hiding.insert(question.route.clone());
         }
         for (place, text) in places {
-            let folded = text.to_lowercase();
-            for needles in self.needles.iter().filter(|needles| needles.are_in(&text, &folded)) {
+            for what in self.needles.seen_in(&text) {
                 self.walk.findings.push(Finding {
                     route: question.route.clone(),
                     asked: asked.clone(),
                     status,
                     place: place.to_owned(),
-                    what: needles.what,
+                    what,
                 });
             }
         }
@@ -501,8 +519,8 @@ impl Walker<'_> {
 #[test]
 fn a_canary_is_seen_in_every_usual_guise() {
     let value = "Zq.Name7@canary.example";
-    let needles = Needles::of(&Canary { what: "it", value: value.to_owned() });
-    let sees = |text: &str| needles.are_in(text, &text.to_lowercase());
+    let needles = Needles::of(&[Canary { what: "it", value: value.to_owned() }]);
+    let sees = |text: &str| !needles.seen_in(text).is_empty();
     let encoded = |text: String| STANDARD_NO_PAD.encode(text);
     for seen in [
         format!("to {value}."),
