@@ -102,7 +102,15 @@ pub fn archived(committed: &Committed) -> Result<Response> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NothingNew;
 
-fn command_headers(response: &mut Response, committed: &Committed) {
+/// 204 to a command that leaves nothing to be told.
+pub fn silent(committed: &Committed) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    command_headers(&mut response, committed);
+    response
+}
+
+/// What the answer to every command to the caller's log has: up to where the log went by it, and the receipts.
+pub fn command_headers(response: &mut Response, committed: &Committed) {
     if committed.replayed || committed.first_position > committed.last_position {
         response.extensions_mut().insert(NothingNew);
     }

@@ -19,7 +19,7 @@ use super::{Access, TenancyError, TenantDirectory, TenantInfo, TenantTx, provisi
 use crate::{
     auth::api_key,
     clock,
-    eventstore::{Attached, Command, EventStore, StoreError, Unit},
+    eventstore::{Attached, Command, Committed, EventStore, StoreError, Unit},
     random,
 };
 
@@ -104,10 +104,11 @@ impl TenantAdmin {
     /// # Errors
     /// When the slug is taken, the plan unknown, or PostgreSQL refuses.
     pub async fn create(&self, new: NewTenant, metadata: &Metadata) -> Result<TenantId, TenancyError> {
-        self.create_as(TenantId(Uuid::now_v7()), new, metadata).await
+        let id = TenantId(Uuid::now_v7());
+        self.create_as(id, new, metadata).await.map(|_| id)
     }
 
-    /// Creates a tenant under an id that was made before.
+    /// Creates a tenant under an id that was made before; answers with what the platform's log says of it.
     ///
     /// # Errors
     /// As [`Self::create`].
@@ -116,7 +117,7 @@ impl TenantAdmin {
         id: TenantId,
         new: NewTenant,
         metadata: &Metadata,
-    ) -> Result<TenantId, TenancyError> {
+    ) -> Result<Committed, TenancyError> {
         if self.directory.by_slug(new.slug.as_str()).await?.is_some() {
             return Err(refused(DomainError::AlreadyExists { what: "slug".into() }));
         }
@@ -131,14 +132,16 @@ impl TenantAdmin {
             region: "eu".to_owned(),
         };
         let unit = Unit::of(Command::create(id, command), metadata.clone());
-        if let Err(error) = self.store.execute(&Schema::platform(), unit).await {
-            // Never a tenant's that exists: the same id may have been asked for twice.
-            if self.directory.by_id(id).await?.is_none() {
-                provision::drop_unborn_schema(self.store.database(), id).await?;
+        match self.store.execute(&Schema::platform(), unit).await {
+            Ok(committed) => Ok(committed),
+            Err(error) => {
+                // Never a tenant's that exists: the same id may have been asked for twice.
+                if self.directory.by_id(id).await?.is_none() {
+                    provision::drop_unborn_schema(self.store.database(), id).await?;
+                }
+                Err(error.into())
             }
-            return Err(error.into());
         }
-        Ok(id)
     }
 
     /// Issues an API key to a tenant, as the operator.

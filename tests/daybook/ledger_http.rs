@@ -6,6 +6,7 @@ use daybook::{
     config::SettingsPatch,
     eventstore::leaf::leaf_hash,
     ledger::{Checkpoint, tree},
+    tenancy::Schema,
 };
 use daybook_domain::permission::Tier;
 use reqwest::Method;
@@ -15,7 +16,8 @@ use crate::{
     ledger::{assert_sound, leaves},
     support::{
         app::{Answer, TestApp, TestTenant, eventually},
-        people::generous,
+        letters::token,
+        people::{PASSWORD, generous},
         process::Host,
     },
     support_sessions::{begin, start},
@@ -97,6 +99,59 @@ async fn whoever_kept_a_receipt_can_have_it_proved() {
     }
     assert!(checkpoint.size >= kept[0].0);
     assert_sound(app.state.ledger(), &tenant.schema()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_do_with_their_own_accounts_has_receipts_as_well() {
+    let app = TestApp::start_with(generous()).await;
+    let tenant = app.tenant("camp").await;
+    let ada = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
+    let invite = json!({"email": "bob@example.org", "name": "Bob", "role": "tenant_staff"});
+    app.post_as(&ada.token, "/invitations", &invite).await.expect(201);
+    let accept = json!({"token": token(&app.letter("bob@example.org", 0).await), "password": PASSWORD});
+    let accepted = app.anonymous("/invitations/accept", &[], &accept).await.expect(204);
+    let signed_in = app.login(Some(&tenant), "bob@example.org", PASSWORD).await.expect(200);
+    let bob = signed_in.text("access_token");
+    let rename = json!({"name": "Bob Moran"});
+    let renamed = app.with_token(&bob, Method::PATCH, "/me", Some(&rename)).await.expect(200);
+    let new = json!({"current_password": PASSWORD, "new_password": "mountain-lake-nine"});
+    let changed = app.post_as(&bob, "/auth/password/change", &new).await.expect(204);
+    let left = app.post_as(&bob, "/auth/logout", &Value::Null).await.expect(204);
+    app.anonymous_at(&tenant, "/auth/password/reset", &json!({"email": "bob@example.org"})).await.expect(202);
+    let reset = token(&app.letter("bob@example.org", 2).await);
+    let reset = json!({"token": reset, "new_password": PASSWORD});
+    let reset = app.anonymous("/auth/password/reset/confirm", &[], &reset).await.expect(204);
+    let bob = app.sign_in(Some(&tenant), "bob@example.org").await;
+    let password = json!({"password": PASSWORD});
+    let gone = app.with_token(&bob.token, Method::DELETE, "/me", Some(&password)).await.expect(204);
+    let leaves = leaves(app.store.database().owner(), &tenant.schema()).await;
+    let mut last = 0;
+    for answer in [accepted, signed_in, renamed, changed, left, reset, gone] {
+        let receipts = receipts(&answer);
+        assert_eq!(answer.header("x-log-position").unwrap(), receipts.last().unwrap().0.to_string());
+        for (position, hash) in receipts {
+            assert!(position > last);
+            assert_eq!(hash, leaf_hash(&leaves[position as usize - 1]));
+            last = position;
+        }
+    }
+    assert_eq!(last, leaves.len() as u64);
+    // Who only asks, or is refused, is told nothing of the log.
+    let ask = json!({"email": "ada@example.org"});
+    let asked = app.anonymous_at(&tenant, "/auth/password/reset", &ask).await.expect(202);
+    let refused = app.login(Some(&tenant), "ada@example.org", "wrong-password").await.expect(401);
+    for answer in [asked, refused] {
+        assert_eq!((answer.header("x-log-receipt"), answer.header("x-log-position")), (None, None));
+    }
+    // The platform's own commands are in the platform's log, and so are their receipts.
+    app.account(None, "root@example.org", Tier::Superuser, None).await;
+    let root = app.sign_in(None, "root@example.org").await;
+    let new = json!({"slug": "river", "name": "River", "plan": "free"});
+    let made = app.post_as(&root.token, "/platform/tenants", &new).await.expect(201);
+    let (position, hash) = receipts(&made)[0];
+    let leaves = crate::ledger::leaves(app.store.database().owner(), &Schema::platform()).await;
+    assert_eq!(hash, leaf_hash(&leaves[position as usize - 1]));
+    app.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

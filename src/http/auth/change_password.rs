@@ -1,11 +1,7 @@
 //! `POST /auth/password/change`: knowing the old one. Every other session ends.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{extract::State, response::Response};
 use daybook_domain::{Email, user::UserCommand};
-use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -19,6 +15,7 @@ use crate::{
         json::Json,
         letters, me,
         problem::{ProblemBody, Result},
+        respond,
     },
     mail::templates,
     security_log::SecurityEventKind,
@@ -63,8 +60,8 @@ pub async fn change_password(
         let letter = templates::password_changed(letters::to(email, Some(own.user)), &house);
         unit = unit.attach(letters::attach(&state, own.tenant, letter)?);
     }
-    state.store().execute(&own.schema(), unit).await?;
+    let committed = state.store().execute(&own.schema(), unit).await?;
     state.mailer().wake(&own.schema());
     state.security_log().record(own.security(SecurityEventKind::PasswordChanged));
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(respond::silent(&committed))
 }

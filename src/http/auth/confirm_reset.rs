@@ -1,13 +1,10 @@
 //! `POST /auth/password/reset/confirm` and `POST /auth/otp/confirm`: a new password, by link or by code. Either works
 //! once, and every session ends.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{extract::State, response::Response};
 use daybook_domain::{Email, ResetId, TenantId, UserId, user::UserCommand};
 use daybook_projections::{Schema, refused_logins};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -28,6 +25,7 @@ use crate::{
         json::Json,
         letters,
         problem::{Problem, ProblemBody, Result},
+        respond,
     },
     mail::templates,
     security_log::{SecurityEvent, SecurityEventKind},
@@ -203,12 +201,12 @@ async fn set(
             .attach(Attached::Password { user, hash })
             .attach(Attached::ForgetCode(user))
             .attach(letters::attach(state, tenant, letter)?);
-    match state.store().execute(&schema, unit).await {
-        Ok(_) => {}
+    let committed = match state.store().execute(&schema, unit).await {
+        Ok(committed) => committed,
         Err(StoreError::Refused { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
-    }
+    };
     state.mailer().wake(&schema);
     state.security_log().record(event);
-    Ok(Some(StatusCode::NO_CONTENT.into_response()))
+    Ok(Some(respond::silent(&committed)))
 }

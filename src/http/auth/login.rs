@@ -24,12 +24,13 @@ use super::{Granted, TokenBody, answer, chrono};
 use crate::{
     app::AppState,
     auth::{lockout::Attempt, named::named_tenant, refresh_token},
-    eventstore::{Attached, Command, NewRefreshToken, Unit},
+    eventstore::{Attached, Command, Committed, NewRefreshToken, Unit},
     http::{
         client_address::ClientAddress,
         context::Anonymous,
         json::Json,
         problem::{Code, Problem, ProblemBody, Result},
+        respond,
     },
     security_log::{SecurityEvent, SecurityEventKind},
     tenancy::{Access, TenancyError, TenantTx},
@@ -133,9 +134,11 @@ pub async fn login(
         None
     };
     let (user, metadata) = (account.user, client.metadata(account.user));
-    let granted = start_session(&state, tenant, &account, from, metadata, rehashed).await?;
+    let (granted, committed) = start_session(&state, tenant, &account, from, metadata, rehashed).await?;
     noted(SecurityEventKind::LoginSucceeded, Some(user));
-    Ok((allowance, answer(&state, granted).await?).into_response())
+    let mut response = answer(&state, granted).await?;
+    respond::command_headers(&mut response, &committed);
+    Ok((allowance, response).into_response())
 }
 
 /// One answer to whatever is wrong.
@@ -180,7 +183,7 @@ async fn start_session(
     from: String,
     metadata: Metadata,
     rehashed: Option<SecretString>,
-) -> Result<Granted> {
+) -> Result<(Granted, Committed)> {
     let Account { user, sequence, .. } = *account;
     let cap = match tenant {
         Some(tenant) => state.auth().active_tenant(tenant).await?.ok_or_else(refused)?.sessions_per_user,
@@ -214,7 +217,9 @@ async fn start_session(
     }
     let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
     match state.store().execute(&schema, unit).await {
-        Ok(_) => Ok(Granted { tenant, user, session, refresh_token, refresh_expires_at }),
+        Ok(committed) => {
+            Ok((Granted { tenant, user, session, refresh_token, refresh_expires_at }, committed))
+        }
         // Deactivated, deleted or given another password a moment ago.
         Err(crate::eventstore::StoreError::Refused { .. }) => Err(refused()),
         Err(error) => Err(error.into()),

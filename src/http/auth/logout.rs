@@ -16,6 +16,7 @@ use crate::{
     http::{
         context::Anonymous,
         problem::{ProblemBody, Result},
+        respond,
     },
 };
 
@@ -51,16 +52,17 @@ pub async fn logout(
         let principal = authorize::authenticate(&state, &headers).await?;
         ends = principal.session().map(|(user, session)| (principal.tenant, user, session));
     }
+    let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some((tenant, user, session_id)) = ends {
         let command = UserCommand::EndSession { session_id, why: SessionEnd::Logout };
         let unit = Unit::of(Command::to(user, command), client.metadata(user));
         let schema = tenant.map_or_else(Schema::platform, Schema::tenant);
         match state.store().execute(&schema, unit).await {
-            Ok(_) | Err(StoreError::Refused { .. }) => {}
+            Ok(committed) => respond::command_headers(&mut response, &committed),
+            Err(StoreError::Refused { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie::clear()?);
     Ok(response)
 }

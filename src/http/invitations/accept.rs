@@ -1,12 +1,8 @@
 //! `POST /invitations/accept`: the invited person chooses a password; then they can sign in.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{extract::State, response::Response};
 use daybook_domain::{text::Name, user::UserCommand};
 use daybook_projections::{Schema, users};
-use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -24,6 +20,7 @@ use crate::{
         context::Anonymous,
         json::Json,
         problem::{Problem, ProblemBody, Result},
+        respond,
     },
     tenancy::{Access, TenantTx},
 };
@@ -91,7 +88,7 @@ pub async fn accept(
     let command = Command::to(user, UserCommand::AcceptInvitation { name });
     let unit = Unit::of(command, client.metadata(user)).attach(Attached::Password { user, hash });
     match state.store().execute(&schema, unit).await {
-        Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(committed) => Ok(respond::silent(&committed)),
         Err(StoreError::Refused { .. }) => Err(wrong_token()),
         Err(error) => Err(error.into()),
     }

@@ -1,11 +1,8 @@
 //! `DELETE /me`: one's own account, knowing its password. What it did stays in the log; who it was does not show.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{extract::State, response::Response};
 use daybook_domain::user::{By, UserCommand};
-use http::{StatusCode, header};
+use http::header;
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -18,6 +15,7 @@ use crate::{
         context::OwnCommand,
         json::Json,
         problem::{ProblemBody, Result},
+        respond,
     },
     security_log::SecurityEventKind,
 };
@@ -51,9 +49,9 @@ pub async fn delete(
     let by = By::User(own.user);
     let unit =
         own.unit(|user| Command::to(user, UserCommand::Delete { by })).attach(Attached::ForgetUser(own.user));
-    state.store().execute(&own.schema(), unit).await?;
+    let committed = state.store().execute(&own.schema(), unit).await?;
     state.security_log().record(own.security(SecurityEventKind::AccountDeleted));
-    let mut response = StatusCode::NO_CONTENT.into_response();
+    let mut response = respond::silent(&committed);
     response.headers_mut().append(header::SET_COOKIE, cookie::clear()?);
     Ok(response)
 }

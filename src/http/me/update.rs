@@ -62,6 +62,6 @@ pub async fn update(
     }
     let by = By::User(own.user);
     let unit = own.unit(|user| Command::to(user, UserCommand::Update { email, name, by }));
-    state.store().execute(&own.schema(), unit).await?;
-    respond::json(&signed_in(&state, own.tenant, own.user, own.session).await?)
+    let committed = state.store().execute(&own.schema(), unit).await?;
+    respond::done_to_many(&committed, &signed_in(&state, own.tenant, own.user, own.session).await?)
 }

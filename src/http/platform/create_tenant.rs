@@ -94,15 +94,13 @@ pub async fn create_tenant(
     let tenant = TenantId(keyed.unwrap_or_else(Uuid::now_v7));
     let metadata = context.metadata(value.reason)?;
     let before = if keyed.is_some() { state.directory().by_id(tenant).await? } else { None };
-    match &before {
+    let made = match &before {
         Some(made) if made.slug != new.slug.as_str() => {
             return Err(Problem::new(Code::IdempotencyKeyReused, "The key was used for another tenant."));
         }
-        Some(_) => {}
-        None => {
-            state.admin().create_as(tenant, new, &metadata).await?;
-        }
-    }
+        Some(_) => None,
+        None => Some(state.admin().create_as(tenant, new, &metadata).await?),
+    };
     if let Some((email, owner_name)) = owner {
         let user = UserId(Uuid::new_v5(&tenant.0, b"owner"));
         let (letter, until) = invitations::letter(&state, tenant, user, email.clone(), &name)?;
@@ -124,7 +122,9 @@ pub async fn create_tenant(
         state.mailer().wake(&schema);
     }
     let mut response = created(&state, tenant).await?;
-    if before.is_some() {
+    if let Some(made) = made {
+        respond::command_headers(&mut response, &made);
+    } else {
         response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)

@@ -101,12 +101,16 @@ pub async fn confirm(
     };
     let unit = Unit::of(Command::to(owner, command), metadata)
         .attach(Attached::Password { user: owner, hash: SecretString::from(waiting.password_hash) });
-    match state.store().execute(&Schema::tenant(tenant), unit).await {
-        Ok(_) | Err(StoreError::Refused { error: DomainError::AlreadyExists { .. }, .. }) => {}
+    let committed = match state.store().execute(&Schema::tenant(tenant), unit).await {
+        Ok(committed) => Some(committed),
+        Err(StoreError::Refused { error: DomainError::AlreadyExists { .. }, .. }) => None,
         Err(error) => return Err(error.into()),
-    }
+    };
     forget(&state, id).await?;
     let mut response = respond::json(&SignedUp { tenant_id: tenant.0, slug: waiting.slug })?;
+    if let Some(committed) = committed {
+        respond::command_headers(&mut response, &committed);
+    }
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }
