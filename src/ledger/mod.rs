@@ -169,17 +169,9 @@ impl Ledger {
     }
 
     /// The keys that sign for an origin now, newest first.
-    fn signing_keys(&self, origin: &str) -> Result<Vec<LedgerKey>, LedgerError> {
+    pub(crate) fn signing_keys(&self, origin: &str) -> Result<Vec<LedgerKey>, LedgerError> {
         let seeds = self.inner.store.keys().purpose_keys(Purpose::Ledger, origin);
         Ok(seeds.iter().map(|seed| LedgerKey::new(origin, seed)).collect::<Result<_, _>>()?)
-    }
-
-    /// Signs the list of a bundle's files, by its hash, with every key that signs for the origin now.
-    ///
-    /// # Errors
-    /// When the origin cannot be that of a note.
-    pub fn sign_manifest(&self, origin: &str, sha256: &Hash) -> Result<String, LedgerError> {
-        Ok(note::sign_manifest(origin, sha256, &self.signing_keys(origin)?)?)
     }
 
     async fn begin(&self, schema: &Schema, access: Access) -> Result<TenantTx<'static>, LedgerError> {
