@@ -99,7 +99,9 @@ pub(super) async fn checkpoints(
                 .map(|(size, at, note)| (size, at, Checkpoint::verify(&note, &origin, &keys)))
                 .collect::<Vec<_>>()
         });
-        for (size, at, checkpoint) in checked.await.unwrap_or_default() {
+        // What panics in a check is no verdict.
+        let checked = checked.await.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+        for (size, at, checkpoint) in checked {
             found.take(size, at, checkpoint, known, findings);
         }
     }

@@ -59,13 +59,15 @@ pub(super) async fn check(
         let page = rows::bottom_tiles(&mut *connection, tree.table, from, BATCH).await?;
         let Some((_, last, _)) = page.last() else { break };
         let after = super::unsigned(*last) + 1;
-        let mut page = page.into_iter().peekable();
-        for number in next..after.min(tiles) {
-            let hashes = page.next_if(|row| super::unsigned(row.1) == number).map(|row| row.2);
-            climbing.tile(number, hashes);
-        }
-        if let Some((_, number, _)) = page.next() {
-            tree.wrong(0, super::unsigned(number), "is not one of the tree's");
+        for (_, number, hashes) in page {
+            let number = super::unsigned(number);
+            if number >= tiles {
+                tree.wrong(0, number, "is not one of the tree's");
+                break;
+            }
+            climbing.gap(next, number);
+            climbing.tile(number, Some(hashes));
+            next = number + 1;
         }
         next = after;
         if next >= tiles {
@@ -78,9 +80,7 @@ pub(super) async fn check(
             break;
         }
     }
-    for number in next..tiles {
-        climbing.tile(number, None);
-    }
+    climbing.gap(next, tiles);
     climbing.finish();
     Ok(())
 }
@@ -135,6 +135,17 @@ struct Climbing<'a> {
 }
 
 impl Climbing<'_> {
+    /// Passes over tiles of the lowest level that are not there: as far as something stands for them, which is not far
+    /// however many the tree is said to have.
+    fn gap(&mut self, from: u64, to: u64) {
+        for number in from..to {
+            if self.broken {
+                return;
+            }
+            self.tile(number, None);
+        }
+    }
+
     /// Takes the next tile of the lowest level.
     fn tile(&mut self, number: u64, hashes: Option<Vec<u8>>) {
         let id = TileId { level: 0, number };
