@@ -227,10 +227,16 @@ impl Verification {
 
     /// Checks the log of heads. What it says of the other logs is for [`Self::log`].
     pub async fn heads(&self) -> (Report, Said) {
+        self.heads_for(None).await
+    }
+
+    /// The same; what is said is kept of this log only, where one is given.
+    pub async fn heads_for(&self, wanted: Option<&Wanted>) -> (Report, Said) {
+        let only = wanted.map(|wanted| Ledger::ending(wanted.schema.log_id().0));
         let began = Instant::now();
         let findings = Findings::default();
         let mut report = Report { log: "log of heads".to_owned(), ..Report::default() };
-        let said = match self.check_heads(&findings).await {
+        let said = match self.check_heads(&findings, only).await {
             Ok(checked) => {
                 report.origin = checked.origin;
                 (report.position, report.events, report.size) = (checked.size, checked.entries, checked.size);
@@ -335,7 +341,7 @@ impl Checking<'_> {
         all.store(report.position, Ordering::Relaxed);
         if heads.size > heads.position {
             let detail = format!("the log ends at {}, its tree has {} leaves", heads.position, heads.size);
-            findings.at(Cause::TailMissing, heads.position + 1, detail);
+            findings.at(Cause::TailMissing, heads.position.saturating_add(1), detail);
         }
         for position in
             rows::outside(snapshot.connection(), heads.position).await.map_err(LedgerError::db(attempted))?
@@ -507,7 +513,9 @@ impl Checking<'_> {
     fn missing(&self, looked: &events::Outcome, head: i64) -> Vec<(i64, i64)> {
         let pruned = looked.facts.pruned_through();
         let mut missing = Vec::new();
-        for (first, last) in looked.missing.iter().map(|(first, last)| ((*first).max(pruned + 1), *last)) {
+        for (first, last) in
+            looked.missing.iter().map(|(first, last)| ((*first).max(pruned.saturating_add(1)), *last))
+        {
             if first > last {
                 continue;
             }
