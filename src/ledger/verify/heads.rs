@@ -344,14 +344,12 @@ pub(super) fn tenant_of(origin: &str) -> Option<Uuid> {
 mod tests {
     use super::*;
 
+    fn head(origin: &str, size: u64) -> Head {
+        Head { alarms: Vec::new(), origin: origin.into(), root: hex::encode([7; 32]), size: size.to_string() }
+    }
+
     #[test]
     fn what_is_said_again_is_kept_once_and_only_of_the_logs_that_are_asked_about() {
-        let head = |origin: &str, size: u64| Head {
-            alarms: Vec::new(),
-            origin: origin.into(),
-            root: hex::encode([7; 32]),
-            size: size.to_string(),
-        };
         let mut said = Said { only: Some("/t/1".into()), ..Said::default() };
         for (entry, size) in [(0, 5), (1, 5), (2, 8), (3, 8), (4, 8)] {
             said.name(&head("b.example/t/1", size), entry, false);
@@ -360,5 +358,21 @@ mod tests {
         let named: Vec<_> = said.of("/t/1").map(|named| (named.size, named.entry)).collect();
         assert_eq!(named, [(5, 0), (8, 2)]);
         assert_eq!(said.heads.len(), 1);
+    }
+
+    #[test]
+    fn a_head_that_shrinks_is_found_and_a_gap_is_said_once() {
+        let findings = Findings::default();
+        let mut walk =
+            Walk { findings: &findings, said: Said::default(), before: None, largest: HashMap::new() };
+        for (entry, size) in [(0, 5), (1, 8), (2, 7)] {
+            walk.heads(entry, &[head("b.example/t/1", size)]);
+        }
+        walk.missing(3, 3);
+        walk.missing(3, u64::MAX);
+        let found = findings.take().1;
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[1].detail.contains("entry 2 of the log of heads names fewer leaves"), "{found:?}");
+        assert!(found[0].detail.contains("entries 3 to"), "{found:?}");
     }
 }

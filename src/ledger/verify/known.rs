@@ -156,3 +156,32 @@ pub(super) fn missing_memory(known: &Known, checkpoints: &Checkpoints, named: bo
         findings.add(Cause::SignerStateInvalid, format!("{trace}, and the signer remembers none"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::unsigned;
+
+    #[test]
+    fn checkpoints_whose_sizes_fall_are_found() {
+        let known = Known {
+            origin: "b.example/t/1".into(),
+            signer: None,
+            remembered: false,
+            vkeys: Vec::new(),
+            signed: false,
+        };
+        let found = |sizes: &[i64]| {
+            let (findings, mut checkpoints) = (Findings::default(), Checkpoints::default());
+            for size in sizes {
+                let (origin, at) = (known.origin.clone(), DateTime::UNIX_EPOCH);
+                let note = String::new();
+                let checkpoint = Checkpoint { origin, size: unsigned(*size), root: [7; 32], at, note };
+                checkpoints.take(*size, at, Ok(checkpoint), &known, &findings);
+            }
+            findings.take().1.iter().map(|finding| (finding.cause, finding.position)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[3, 3, 5]), []);
+        assert_eq!(found(&[3, 5, 4]), [(Cause::CheckpointInconsistent, Some(4))]);
+    }
+}

@@ -217,3 +217,48 @@ impl Climbing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tree::EMPTY_ROOT;
+
+    /// What is said of claims about a tree of three leaves, of which none is there, in a log of ten.
+    fn found(table: Table, sizes: &[u64]) -> Vec<(Cause, Option<u64>)> {
+        let findings = Findings::default();
+        let tree = Tree { table, size: 3, log: 10, cause: Cause::TreeMismatch, findings: &findings };
+        let claim = |size: &u64| Claim {
+            size: *size,
+            root: EMPTY_ROOT,
+            cause: Cause::CheckpointInconsistent,
+            by: "somebody".into(),
+        };
+        let claims = sizes.iter().map(claim).collect();
+        let upper = Upper(BTreeMap::new());
+        Climbing { tree: &tree, upper, frontier: Frontier::default(), claims, broken: false }.finish();
+        findings.take().1.iter().map(|finding| (finding.cause, finding.position)).collect()
+    }
+
+    #[test]
+    fn what_is_said_of_more_than_there_is_is_missing_of_the_log_or_of_its_tree() {
+        assert_eq!(found(Table::Log, &[]), []);
+        assert_eq!(found(Table::Log, &[12]), [(Cause::TailMissing, Some(11))]);
+        assert_eq!(found(Table::Log, &[5]), [(Cause::TreeMismatch, None)]);
+        assert_eq!(found(Table::Log, &[2]), [(Cause::TreeMismatch, None)]);
+        assert_eq!(found(Table::Heads, &[12]), [(Cause::TreeMismatch, None)]);
+    }
+
+    #[test]
+    fn tiles_that_are_not_there_are_passed_over_at_once() {
+        let findings = Findings::default();
+        let size = u64::MAX / 2;
+        let tree =
+            Tree { table: Table::Log, size, log: size, cause: Cause::TreeMismatch, findings: &findings };
+        let upper = Upper(BTreeMap::new());
+        let mut climbing =
+            Climbing { tree: &tree, upper, frontier: Frontier::default(), claims: Vec::new(), broken: false };
+        climbing.gap(0, size / TILE_WIDTH);
+        assert!(climbing.broken);
+        assert_eq!(findings.take().1.len(), 1);
+    }
+}
