@@ -34,6 +34,7 @@ use crate::{
     export::{ExportError, Range},
     ledger::{
         Checkpoint, HeadProof, Ledger, LedgerError, VerifierKey,
+        note::{self, LedgerKey},
         tree::{self, Hash, TILE_WIDTH, TileId, TreeError},
     },
     tenancy::{Access, TenancyError, TenantTx},
@@ -139,6 +140,8 @@ pub struct Bundle {
     writer: Option<Writer<Written>>,
     stage: Stage,
     checkpoint: Option<Checkpoint>,
+    /// Who signs the list of files: those of the keys that the bundle lists which signed at its beginning.
+    keys: Vec<LedgerKey>,
     head_log: bool,
     rows: u64,
     last_position: i64,
@@ -168,6 +171,7 @@ impl Bundle {
             writer: Some(Writer::new(Written::default())),
             stage: Stage::Begin,
             checkpoint: None,
+            keys: Vec::new(),
             head_log: false,
             rows: 0,
             last_position,
@@ -241,10 +245,14 @@ impl Bundle {
         }
         writer.file(Kind::Readme, README.as_bytes())?;
         writer.file(Kind::Checkpoint, checkpoint.note.as_bytes())?;
+        // Keys may be rotated while the bundle is written, and those of its end are not in its list.
+        let mut keys = self.ledger.signing_keys(&checkpoint.origin)?;
         let log = OriginKeys {
             origin: checkpoint.origin.clone(),
             keys: entries(self.ledger.verifier_keys(&self.schema).await?),
         };
+        keys.retain(|key| log.keys.iter().any(|listed| listed.vkey == key.vkey()));
+        self.keys = keys;
         let head_log = match &head {
             Some(head) => Some(OriginKeys {
                 origin: head.checkpoint.origin.clone(),
@@ -450,7 +458,8 @@ impl Bundle {
             files: Vec::new(),
         };
         writer.finish(manifest, |sha256| {
-            self.ledger.sign_manifest(&checkpoint.origin, sha256).map_err(BundleError::from)
+            note::sign_manifest(&checkpoint.origin, sha256, &self.keys)
+                .map_err(|error| LedgerError::from(error).into())
         })
     }
 }

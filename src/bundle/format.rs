@@ -37,6 +37,11 @@ pub const FORMATS: [&str; 3] = ["ndjson", "csv", "parquet"];
 pub const PART_ROWS: usize = 8_192;
 /// A part ends when it has so many bytes of leaves.
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
+/// More bytes than the files of any part have together: its last leaves may be the longest there are, and come again as
+/// rows in each format.
+pub const MOST_OF_A_PART: u64 = 512 * 1024 * 1024;
+/// More bundles of leaves than any part has: it grows by up to four at a time.
+pub const MOST_BUNDLES: usize = PART_ROWS / 256 + 6;
 /// The most lines of a file of records.
 pub const RECORDS: usize = 500;
 /// The types of events that say why something is not there.

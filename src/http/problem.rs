@@ -437,9 +437,10 @@ impl From<LedgerError> for Problem {
             LedgerError::Contended => Self::unavailable("Others sign this log at the same time."),
             LedgerError::Tenancy(error) => Self::from(error),
             LedgerError::Database { ref source, .. } => of_database(is_passing(source), error),
-            LedgerError::Refused { .. } | LedgerError::Copy(_) | LedgerError::Sign(_) => {
-                Self::internal(error)
-            }
+            LedgerError::Refused { .. }
+            | LedgerError::Copy(_)
+            | LedgerError::Sign(_)
+            | LedgerError::Interrupted(_) => Self::internal(error),
         }
     }
 }

@@ -20,7 +20,7 @@ pub mod verify;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use chrono::{DateTime, Utc};
@@ -87,6 +87,9 @@ pub enum LedgerError {
     /// The origin cannot be that of a note.
     #[error("sign a checkpoint")]
     Sign(#[from] NoteError),
+    /// What was reckoned did not come to its end.
+    #[error("reckoning was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
 }
 
 impl LedgerError {
@@ -106,10 +109,31 @@ impl LedgerError {
             | Self::Gone
             | Self::Contended
             | Self::Copy(_)
-            | Self::Sign(_) => None,
+            | Self::Sign(_)
+            | Self::Interrupted(_) => None,
+        }
+    }
+
+    /// Whether what is stored is not as it was made: to ask again gives no more.
+    fn is_damage(&self) -> bool {
+        let (Self::Database { source, .. } | Self::Tenancy(TenancyError::Database { source, .. })) = self
+        else {
+            return false;
+        };
+        match source {
+            sqlx::Error::Database(refused) => {
+                refused.code().is_some_and(|code| DAMAGE.iter().any(|class| code.starts_with(class)))
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
+                true
+            }
+            _ => false,
         }
     }
 }
+
+/// What the codes begin with by which PostgreSQL says that something is not there, of another form, not allowed, or broken.
+const DAMAGE: [&str; 5] = ["22", "3F", "42", "58", "XX"];
 
 /// The ledgers of all logs of an installation. Cheap to clone.
 #[derive(Clone)]
@@ -125,6 +149,12 @@ struct Inner {
     seen: Mutex<HashMap<Uuid, Seen>>,
     /// What is wrong with which logs, as far as this process found out.
     refusals: Mutex<HashMap<Uuid, Cause>>,
+    /// What the log of heads names, as of its last checkpoint that was asked about.
+    named: tokio::sync::Mutex<Option<Arc<head_log::Named>>>,
+    /// Where the log of heads is copied to.
+    copy: OnceLock<HeadCopy>,
+    /// Whether that was found to be a beginning of what is here.
+    copy_agreed: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -143,7 +173,17 @@ impl Ledger {
     pub fn new(store: EventStore, public_url: &str) -> Self {
         let host = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
         let host = host.split('/').next().unwrap_or(host).to_ascii_lowercase();
-        Self { inner: Arc::new(Inner { store, host, seen: Mutex::default(), refusals: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                host,
+                seen: Mutex::default(),
+                refusals: Mutex::default(),
+                named: tokio::sync::Mutex::default(),
+                copy: OnceLock::new(),
+                copy_agreed: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// The store it is over.
@@ -169,17 +209,9 @@ impl Ledger {
     }
 
     /// The keys that sign for an origin now, newest first.
-    fn signing_keys(&self, origin: &str) -> Result<Vec<LedgerKey>, LedgerError> {
+    pub(crate) fn signing_keys(&self, origin: &str) -> Result<Vec<LedgerKey>, LedgerError> {
         let seeds = self.inner.store.keys().purpose_keys(Purpose::Ledger, origin);
         Ok(seeds.iter().map(|seed| LedgerKey::new(origin, seed)).collect::<Result<_, _>>()?)
-    }
-
-    /// Signs the list of a bundle's files, by its hash, with every key that signs for the origin now.
-    ///
-    /// # Errors
-    /// When the origin cannot be that of a note.
-    pub fn sign_manifest(&self, origin: &str, sha256: &Hash) -> Result<String, LedgerError> {
-        Ok(note::sign_manifest(origin, sha256, &self.signing_keys(origin)?)?)
     }
 
     async fn begin(&self, schema: &Schema, access: Access) -> Result<TenantTx<'static>, LedgerError> {

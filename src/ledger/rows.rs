@@ -292,6 +292,21 @@ pub(super) async fn entries(
     .await
 }
 
+/// The first entries from one index on, without their heads, and whether these are there.
+pub(super) async fn entries_from(
+    connection: &mut PgConnection,
+    first: i64,
+    limit: i64,
+) -> Result<Vec<(i64, DateTime<Utc>, Vec<u8>, bool)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT index, at, entry, heads IS NOT NULL FROM head_log_entries WHERE index >= $1 ORDER BY index LIMIT $2",
+    )
+    .bind(first)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
 pub(super) async fn add_entry(connection: &mut PgConnection, row: &EntryRow) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO head_log_entries (index, at, entry, heads) VALUES ($1, $2, $3, $4)")
         .bind(row.index)

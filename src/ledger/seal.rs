@@ -114,7 +114,7 @@ impl Ledger {
     }
 
     /// Why a log cannot be looked at: often that its schema, or its role, is there no more.
-    async fn unless_missing(&self, schema: &Schema, error: LedgerError) -> LedgerError {
+    pub(super) async fn unless_missing(&self, schema: &Schema, error: LedgerError) -> LedgerError {
         let there = async {
             let mut tx = self.begin(&Schema::platform(), Access::Read).await?;
             let there =

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Cause, Checkpoint, Ledger, LedgerError, Seen,
+    head_log::LOG_ID,
     note::LedgerKey,
     rows::{self, KeyRow, SignerRow, Table},
     stored,
@@ -135,6 +136,7 @@ impl Ledger {
         wanted: impl Fn(u64, Option<(u64, DateTime<Utc>)>) -> bool + Send,
     ) -> Result<Option<Checkpoint>, LedgerError> {
         let log_id = schema.log_id().0;
+        self.copy_agrees().await?;
         for _ in 0..TRIES {
             let before = self.remembered(log_id).await?;
             let last = before.as_ref().map(|before| &before.checkpoint);
@@ -167,11 +169,17 @@ impl Ledger {
         Err(LedgerError::Contended)
     }
 
-    /// What is remembered of a log, if its row is as it was written and not older than what this process saw.
+    /// What is remembered of a log, if its row is as it was written and not older than what this process saw. A process
+    /// that has seen nothing of it yet goes by what the log of heads names: a row of ours that somebody kept and put back
+    /// is as it was written, too.
     pub(super) async fn remembered(&self, log_id: Uuid) -> Result<Option<Remembered>, LedgerError> {
         let attempted = "read what the signer remembers";
         // Before the row: what another task sees meanwhile is newer than what is read here.
         let seen = self.seen(log_id);
+        let named = match seen {
+            None if log_id != LOG_ID => Box::pin(self.head_of(log_id)).await?,
+            _ => None,
+        };
         let mut tx = self.begin(&Schema::platform(), Access::Read).await?;
         let row = rows::signer(&mut tx, log_id).await.map_err(LedgerError::db(attempted))?;
         tx.release();
@@ -188,6 +196,9 @@ impl Ledger {
                 || checkpoint.size == seen.size && checkpoint.root != seen.root
         }) {
             return Err(invalid("what is remembered was set back"));
+        }
+        if let Some(named) = named {
+            self.follows(log_id, &named, checkpoint).await?;
         }
         self.saw(log_id, checkpoint, false);
         Ok(Some(remembered))
@@ -263,7 +274,7 @@ impl Ledger {
         if !keys.is_empty() {
             return refused("keys have signed for the log, and no checkpoint is remembered");
         }
-        if self.is_named(&ending).await? {
+        if self.head_of(log_id).await?.is_some() {
             return refused("the log of heads names the log, and no checkpoint is remembered");
         }
         Ok(())

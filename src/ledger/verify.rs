@@ -15,13 +15,13 @@ mod gone;
 mod heads;
 mod known;
 mod models;
+mod report;
 mod rows;
 mod tiles;
 mod values;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,11 +31,10 @@ use std::{
 
 use daybook_domain::TenantId;
 use daybook_projections::Schema;
-use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use self::{findings::Finding, heads::Said};
+pub use self::{findings::Finding, heads::Said, report::Report};
 use self::{
     findings::Findings,
     gone::Facts,
@@ -74,80 +73,6 @@ pub struct Wanted {
     pub receipts: Vec<Receipt>,
     /// Verifier keys of which one must have signed the last checkpoint; none: those that are known here.
     pub keys: Vec<String>,
-}
-
-/// What a check of a log found.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
-    /// Which log.
-    pub log: String,
-    /// What its checkpoints name it.
-    pub origin: Option<String>,
-    /// Where it ends.
-    pub position: u64,
-    /// Up to there it was pruned.
-    pub pruned_through: u64,
-    /// So many events were looked at.
-    pub events: u64,
-    /// So many leaves are in the tree.
-    pub size: u64,
-    /// So many are under the last checkpoint.
-    pub signed: u64,
-    /// So many checkpoints were looked at.
-    pub checkpoints: u64,
-    /// So many snapshots were compared with a fold.
-    pub snapshots: u64,
-    /// How much of what was found, by cause.
-    pub counts: BTreeMap<&'static str, u64>,
-    /// What was found; of each cause the first few.
-    pub findings: Vec<Finding>,
-    /// What could not be checked, and why.
-    pub unchecked: Vec<String>,
-    /// How long it took, in seconds.
-    pub seconds: f64,
-}
-
-impl Report {
-    /// Whether everything was checked, and all is as it was written.
-    #[must_use]
-    pub fn is_verified(&self) -> bool {
-        self.findings.is_empty() && self.unchecked.is_empty()
-    }
-
-    /// Whether this was found.
-    #[must_use]
-    pub fn has(&self, cause: Cause) -> bool {
-        self.findings.iter().any(|finding| finding.cause == cause)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match (self.findings.is_empty(), self.unchecked.is_empty()) {
-            (true, true) => "verified",
-            (true, false) => "NOT CHECKED TO THE END",
-            (false, _) => "FAILED",
-        };
-        write!(f, "{:<24} {verdict}  ", self.log)?;
-        write!(
-            f,
-            "{} events up to position {}, {} of them signed, {} checkpoints, {} snapshots, in {:.1} s",
-            self.events, self.position, self.signed, self.checkpoints, self.snapshots, self.seconds
-        )?;
-        for finding in &self.findings {
-            write!(f, "\n  {finding}")?;
-        }
-        for (cause, count) in &self.counts {
-            let listed = self.findings.iter().filter(|it| it.cause.as_str() == *cause).count() as u64;
-            if *count > listed {
-                write!(f, "\n  {cause}: {} more", count - listed)?;
-            }
-        }
-        for unchecked in &self.unchecked {
-            write!(f, "\n  not checked: {unchecked}")?;
-        }
-        Ok(())
-    }
 }
 
 /// Checks logs.
@@ -227,10 +152,16 @@ impl Verification {
 
     /// Checks the log of heads. What it says of the other logs is for [`Self::log`].
     pub async fn heads(&self) -> (Report, Said) {
+        self.heads_for(None).await
+    }
+
+    /// The same; what is said is kept of this log only, where one is given.
+    pub async fn heads_for(&self, wanted: Option<&Wanted>) -> (Report, Said) {
+        let only = wanted.map(|wanted| Ledger::ending(wanted.schema.log_id().0));
         let began = Instant::now();
         let findings = Findings::default();
         let mut report = Report { log: "log of heads".to_owned(), ..Report::default() };
-        let said = match self.check_heads(&findings).await {
+        let said = match self.check_heads(&findings, only).await {
             Ok(checked) => {
                 report.origin = checked.origin;
                 (report.position, report.events, report.size) = (checked.size, checked.entries, checked.size);
@@ -335,7 +266,7 @@ impl Checking<'_> {
         all.store(report.position, Ordering::Relaxed);
         if heads.size > heads.position {
             let detail = format!("the log ends at {}, its tree has {} leaves", heads.position, heads.size);
-            findings.at(Cause::TailMissing, heads.position + 1, detail);
+            findings.at(Cause::TailMissing, heads.position.saturating_add(1), detail);
         }
         for position in
             rows::outside(snapshot.connection(), heads.position).await.map_err(LedgerError::db(attempted))?
@@ -507,7 +438,9 @@ impl Checking<'_> {
     fn missing(&self, looked: &events::Outcome, head: i64) -> Vec<(i64, i64)> {
         let pruned = looked.facts.pruned_through();
         let mut missing = Vec::new();
-        for (first, last) in looked.missing.iter().map(|(first, last)| ((*first).max(pruned + 1), *last)) {
+        for (first, last) in
+            looked.missing.iter().map(|(first, last)| ((*first).max(pruned.saturating_add(1)), *last))
+        {
             if first > last {
                 continue;
             }

@@ -173,6 +173,8 @@ impl Workers {
         settings: WorkerSettings,
         stop: &CancellationToken,
     ) {
+        // Before anything is signed.
+        ledger.keep_copy(settings.ledger_copy.clone());
         self.tasks.spawn(ledger::run(ledger.clone(), directory.clone(), settings.clone(), stop.clone()));
         self.tasks.spawn(log_pruning::run(ledger.clone(), settings.clone(), stop.clone()));
         self.tasks.spawn(ledger::run_head_log(ledger.clone(), settings, stop.clone()));

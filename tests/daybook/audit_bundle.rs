@@ -6,13 +6,21 @@ use std::{
     process::{Command, Output},
 };
 
-use daybook_domain::{envelope::Metadata, permission::Tier, tenant::TenantCommand};
+use daybook::{
+    bundle::export::{Ask, Bundle},
+    export::Range,
+};
+use daybook_domain::{AuditExportId, envelope::Metadata, permission::Tier, tenant::TenantCommand};
 use serde_json::{Value, json};
 
-use crate::support::{
-    app::{TestApp, TestTenant, read},
-    people::generous,
-    process::Host,
+use crate::{
+    ledger::process,
+    support::{
+        app::{TestApp, TestTenant, read},
+        people::generous,
+        process::Host,
+        site::Site,
+    },
 };
 
 /// A tenant in which something happened, also to people; of a plan that has exports.
@@ -220,6 +228,38 @@ async fn a_bundle_is_in_the_log_and_discloses_what_its_taker_may_read() {
     let eve = app.person(&small, "eve@example.org", Tier::TenantOwner).await;
     app.get_as(&eve.token, "/audit/bundle").await.expect_problem(403, "plan_limit");
     app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_rotated_while_it_is_written_do_not_sign_it() {
+    let site = Site::open().await;
+    let ledger = process(&site);
+    let ask = Ask {
+        range: Range { after: 0, until: site.head().await },
+        disclose: std::collections::BTreeSet::new(),
+        exported_by: "test".to_owned(),
+        export_id: AuditExportId(uuid::Uuid::now_v7()),
+        at: chrono::DateTime::UNIX_EPOCH,
+    };
+    let mut bundle = Bundle::new(&ledger, &site.schema, ask);
+    bundle.prepare().await.unwrap();
+    let known = ledger.verifier_keys(&site.schema).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = bundle.next().await.unwrap() {
+        bytes.extend_from_slice(&piece);
+        // So often that none of those of the beginning signs any more.
+        for _ in 0..3 {
+            site.keys.rotate(chrono::DateTime::UNIX_EPOCH).unwrap();
+        }
+    }
+    let now = ledger.verifier_keys(&site.schema).await.unwrap();
+    assert!(now.iter().filter(|key| key.live).all(|key| known.iter().all(|known| known.vkey != key.vkey)));
+    let folder = tempfile::tempdir().unwrap();
+    let file = in_folder(&folder, "rotated.tar.gz");
+    fs::write(&file, bytes).unwrap();
+    let (code, said) = verify(&file, &["--key", &known[0].vkey]);
+    assert_eq!(code, Some(0), "{said}");
+    independent(&file, &known[0].vkey);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,17 @@
 use std::{path::Path, time::Duration};
 
 use daybook::{
-    eventstore::leaf::leaf_hash,
-    ledger::{Cause, Checkpoint, HeadCopy, Ledger, LedgerError, head_log::Entry, tree},
+    eventstore::{Command, Unit, leaf::leaf_hash},
+    ledger::{
+        Cause, Checkpoint, HeadCopy, Ledger, LedgerError,
+        head_log::{Entry, Head},
+        tree,
+    },
     tenancy::Schema,
 };
+use daybook_domain::{customer::CustomerCommand, text::Name};
 use flate2::read::GzDecoder;
+use uuid::Uuid;
 
 use crate::{
     ledger::{hack, process},
@@ -53,6 +59,14 @@ impl World {
         self.ledger().checkpoint_now(&self.site.schema).await.unwrap();
     }
 
+    /// What the log of heads names of a log: its head as it was, and the alarms beside it.
+    async fn named(&self, schema: &Schema) -> (Head, Vec<String>) {
+        let proof = self.ledger().head_proof(schema).await.unwrap().unwrap();
+        let mut head: Head = serde_json::from_str(&proof.head).unwrap();
+        let alarms = std::mem::take(&mut head.alarms);
+        (head, alarms)
+    }
+
     fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
@@ -83,7 +97,11 @@ async fn assert_copy_is_sound(ledger: &Ledger, folder: &Path) -> Checkpoint {
             let heads = std::fs::File::open(folder.join(format!("heads/{}.json.gz", hashes.len()))).unwrap();
             let text = std::io::read_to_string(GzDecoder::new(heads)).unwrap();
             let of_heads: Vec<_> = text.lines().map(|line| leaf_hash(line.as_bytes())).collect();
-            assert_eq!(entry.count, of_heads.len().to_string());
+            let alarms = text.lines().map(|line| serde_json::from_str::<Head>(line).unwrap().alarms.len());
+            assert_eq!(
+                (entry.count, entry.alarms),
+                (of_heads.len().to_string(), alarms.sum::<usize>().to_string())
+            );
             let root = tree::Tiles::over(&of_heads).unwrap().root(of_heads.len() as u64).unwrap();
             assert_eq!(entry.heads_root, hex::encode(root));
             hashes.push(leaf_hash(leaf));
@@ -108,9 +126,15 @@ async fn heads_are_named_when_one_of_them_changed_or_a_day_went_by() {
     assert_eq!(world.turn(DAILY).await, (false, vec![]));
     world.grow().await;
     assert_eq!(world.turn(DAILY).await, (true, vec![]));
+    let asked = world.ledger();
+    let before = asked.head_proof(&world.other).await.unwrap().unwrap();
     assert_eq!(world.turn(ALWAYS).await, (true, vec![]));
     let checkpoint = assert_copy_is_sound(&world.ledger(), world.folder.path()).await;
     assert_eq!(checkpoint.size, 3);
+    // Who was asked before answers of the entry that is the last one now.
+    let now = asked.head_proof(&world.other).await.unwrap();
+    assert_eq!(now, world.ledger().head_proof(&world.other).await.unwrap());
+    assert_ne!(now.unwrap().checkpoint, before.checkpoint);
 
     for schema in [&world.site.schema, &world.other] {
         let latest = world.ledger().latest(schema).await.unwrap().unwrap();
@@ -155,7 +179,8 @@ async fn a_tenant_that_vanished_is_missed() {
     let world = World::open().await;
     world.turn(DAILY).await;
     let tenant = world.other.tenant_id().unwrap();
-    let named = world.ledger().head_proof(&world.other).await.unwrap().unwrap().head;
+    let (named, quiet) = world.named(&world.other).await;
+    assert_eq!(quiet, [""; 0]);
     sqlx::raw_sql(&world.other.sql("DROP SCHEMA {s} CASCADE")).execute(world.site.owner()).await.unwrap();
     assert_eq!(world.turn(DAILY).await, (true, vec!["tenant_missing".to_owned()]));
     assert_eq!(cause(world.ledger().seal(&world.other).await).0, Some(Cause::TenantMissing));
@@ -165,8 +190,71 @@ async fn a_tenant_that_vanished_is_missed() {
     );
     world.platform(&["ledger_signer"], &sql).await;
     assert_eq!(world.turn(ALWAYS).await, (true, vec!["tenant_missing".to_owned()]));
-    assert_eq!(world.ledger().head_proof(&world.other).await.unwrap().unwrap().head, named);
+    assert_eq!(world.named(&world.other).await, (named, vec!["tenant_missing".to_owned()]));
+    // It is in its own leaf, and in nothing that another tenant is shown.
+    let proof = world.ledger().head_proof(&world.site.schema).await.unwrap().unwrap();
+    let shown = format!("{}{}", proof.entry, proof.head);
+    assert!(!shown.contains("tenant_missing") && !shown.contains(&tenant.to_string()), "{shown}");
     assert_copy_is_sound(&world.ledger(), world.folder.path()).await;
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_keeps_nobody_else_s_head_back() {
+    let world = World::open().await;
+    let write = async || {
+        let command = Command::create(
+            Uuid::now_v7(),
+            CustomerCommand::Register { name: Name::new("Eve", "").unwrap(), email: None, phone: None },
+        );
+        world.site.store.execute(&world.other, Unit::of(command, by("test"))).await.unwrap();
+        world.ledger().checkpoint_now(&world.other).await.unwrap();
+    };
+    write().await;
+    world.turn(DAILY).await;
+    let (named, _) = world.named(&world.other).await;
+    write().await;
+    let role = world.other.name();
+    for (harm, undo, cause) in [
+        (
+            "ALTER TABLE {s}.ledger_tiles RENAME TO elsewhere".to_owned(),
+            "ALTER TABLE {s}.elsewhere RENAME TO ledger_tiles".to_owned(),
+            "tree_mismatch",
+        ),
+        (
+            format!("ALTER ROLE {role} RENAME TO gone_{role}"),
+            format!("ALTER ROLE gone_{role} RENAME TO {role}"),
+            "tenant_missing",
+        ),
+    ] {
+        sqlx::raw_sql(&world.other.sql(&harm)).execute(world.site.owner()).await.unwrap();
+        world.grow().await;
+        assert_eq!(world.turn(DAILY).await, (true, vec![cause.to_owned()]), "{harm}");
+        assert_eq!(world.named(&world.other).await, (named.clone(), vec![cause.to_owned()]));
+        let latest = world.ledger().latest(&world.site.schema).await.unwrap().unwrap();
+        assert_eq!(world.named(&world.site.schema).await.0.size, latest.size.to_string());
+        sqlx::raw_sql(&world.other.sql(&undo)).execute(world.site.owner()).await.unwrap();
+    }
+    assert_eq!(world.turn(DAILY).await, (true, vec![]));
+    assert_ne!(world.named(&world.other).await.0, named);
+    assert_copy_is_sound(&world.ledger(), world.folder.path()).await;
+}
+
+#[tokio::test]
+async fn a_process_that_saw_nothing_yet_is_not_misled_by_what_is_signed_meanwhile() {
+    let world = World::open().await;
+    world.turn(DAILY).await;
+    for _ in 0..10 {
+        world.site.new_customer("Grace").await;
+        let (a, b, c, d) = (world.ledger(), world.ledger(), world.ledger(), world.ledger());
+        let (signed, read, heads, proof) = tokio::join!(
+            a.checkpoint_now(&world.site.schema),
+            b.latest(&world.site.schema),
+            c.sign_heads(&world.copy, DAILY),
+            d.head_proof(&world.site.schema),
+        );
+        assert_eq!(heads.unwrap().alarms, []);
+        assert!(signed.unwrap().size >= read.unwrap().unwrap().size && proof.unwrap().is_some());
+    }
 }
 
 #[tokio::test]
@@ -178,27 +266,74 @@ async fn a_head_that_went_back_or_elsewhere_is_kept_as_it_was() {
     world.platform(&[], &keep).await;
     world.grow().await;
     world.turn(DAILY).await;
-    let named = world.ledger().head_proof(&world.site.schema).await.unwrap().unwrap().head;
+    let (named, _) = world.named(&world.site.schema).await;
     // The signer's row of before, which is ours: only here it shows.
     let back = format!(
         "DELETE FROM {{s}}.ledger_signer WHERE log_id = '{tenant}'; INSERT INTO {{s}}.ledger_signer SELECT * FROM {{s}}.kept"
     );
     world.platform(&["ledger_signer"], &back).await;
-    assert_eq!(world.turn(DAILY).await, (true, vec!["checkpoint_stale".to_owned()]));
-    assert_eq!(world.ledger().head_proof(&world.site.schema).await.unwrap().unwrap().head, named);
-    // With the log rewritten after that, the signer goes on; the head that was named says that it must not.
+    let stale = vec!["checkpoint_stale".to_owned()];
+    assert_eq!(world.turn(DAILY).await, (true, stale.clone()));
+    assert_eq!(world.named(&world.site.schema).await, (named.clone(), stale.clone()));
+    // With the log rewritten after that, a signer that has seen nothing else would go on; the head that was named says
+    // that it must not, whether or not it is sealed anew.
     let rewrite = "UPDATE {s}.events SET leaf = set_byte(leaf, 40, get_byte(leaf, 40) # 1) WHERE position = (SELECT max(position) FROM {s}.events);
         DELETE FROM {s}.ledger_tiles; UPDATE {s}.ledger_head SET size = 0; DELETE FROM {s}.ledger_checkpoints";
     let tables = ["events", "ledger_tiles", "ledger_head", "ledger_checkpoints"];
     hack(world.site.owner(), &world.site.schema, &tables, rewrite).await;
-    world.grow().await;
-    assert_eq!(world.turn(ALWAYS).await, (true, vec!["checkpoint_inconsistent".to_owned()]));
-    assert_eq!(world.ledger().head_proof(&world.site.schema).await.unwrap().unwrap().head, named);
+    world.site.new_customer("Grace").await;
+    for _ in 0..2 {
+        let signed = world.ledger().checkpoint_now(&world.site.schema).await;
+        assert_eq!(cause(signed).0, Some(Cause::CheckpointStale));
+        assert_eq!(cause(world.ledger().latest(&world.site.schema).await).0, Some(Cause::CheckpointStale));
+    }
+    assert_eq!(world.turn(ALWAYS).await, (true, stale));
+    assert_eq!(world.named(&world.site.schema).await.0, named);
     // A row of somebody else's making.
     let sql = format!("UPDATE {{s}}.ledger_signer SET size = size + 1 WHERE log_id = '{tenant}'");
     world.platform(&["ledger_signer"], &sql).await;
     assert_eq!(world.turn(ALWAYS).await, (true, vec!["signer_state_invalid".to_owned()]));
     assert_copy_is_sound(&world.ledger(), world.folder.path()).await;
+}
+
+#[tokio::test]
+async fn a_head_whose_tree_is_another_is_kept_as_it_was() {
+    let world = World::open().await;
+    world.turn(DAILY).await;
+    let (named, _) = world.named(&world.site.schema).await;
+    world.grow().await;
+    // The last leaf's, which is in the proof from whatever was named before.
+    let edit = "UPDATE {s}.ledger_tiles SET hashes = set_byte(hashes, length(hashes) - 1, get_byte(hashes, length(hashes) - 1) # 1)
+        WHERE level = 0";
+    hack(world.site.owner(), &world.site.schema, &["ledger_tiles"], edit).await;
+    let inconsistent = vec!["checkpoint_inconsistent".to_owned()];
+    assert_eq!(world.turn(DAILY).await, (true, inconsistent.clone()));
+    assert_eq!(world.named(&world.site.schema).await, (named, inconsistent));
+    let signed = world.ledger().checkpoint_now(&world.site.schema).await;
+    assert_eq!(cause(signed).0, Some(Cause::CheckpointInconsistent));
+}
+
+#[tokio::test]
+async fn what_the_copy_knows_is_asked_about_before_anything_is_signed() {
+    let world = World::open().await;
+    world.turn(DAILY).await;
+    // All that the platform's schema remembers is taken away, and with it the log's own checkpoints.
+    let empty =
+        "DELETE FROM {s}.head_log_entries; DELETE FROM {s}.head_log_tiles; DELETE FROM {s}.ledger_signer;
+        DELETE FROM {s}.ledger_verifier_keys";
+    let tables = ["head_log_entries", "head_log_tiles", "ledger_signer", "ledger_verifier_keys"];
+    world.platform(&tables, empty).await;
+    let checkpoints = "DELETE FROM {s}.ledger_checkpoints";
+    hack(world.site.owner(), &world.site.schema, &["ledger_checkpoints"], checkpoints).await;
+    let ledger = world.ledger();
+    ledger.keep_copy(world.copy.clone());
+    let (found, text) = cause(ledger.checkpoint_now(&world.site.schema).await);
+    assert_eq!(found, Some(Cause::HeadLogInconsistent), "{text}");
+    // A new place has nothing against it; that is what one is set for.
+    let new = tempfile::tempdir().unwrap();
+    let ledger = world.ledger();
+    ledger.keep_copy(HeadCopy::folder(new.path()).unwrap());
+    ledger.checkpoint_now(&world.site.schema).await.unwrap();
 }
 
 #[tokio::test]

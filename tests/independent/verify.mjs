@@ -74,6 +74,7 @@ if (manifest.head_log) {
   const entry = canonical(Buffer.from(proof.entry), 'the entry')
   const named = canonical(Buffer.from(proof.head), 'the head')
   check(named.origin === origin, 'the head is of another log')
+  check(!named.alarms, 'the log of heads says that something is wrong with this log')
   await included(Buffer.from(proof.entry), Number(proof.entry_index), heads.size, heads.root, proof.entry_proof, 'the entry')
   await included(Buffer.from(proof.head), Number(proof.head_index), Number(proof.head_count), bytes(entry.heads_root), proof.head_proof, 'the head')
   const before = Number(named.size)

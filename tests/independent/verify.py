@@ -162,6 +162,7 @@ if manifest["head_log"]:
     entry, head = canonical(proof["entry"].encode(), "the entry"), canonical(proof["head"].encode(), "the head")
     included(hasher.hash_buff(proof["entry"].encode()), int(proof["entry_index"]), int(text[1]), base64.b64decode(text[2]), proof["entry_proof"])
     included(hasher.hash_buff(proof["head"].encode()), int(proof["head_index"]), int(proof["head_count"]), bytes.fromhex(entry["heads_root"]), proof["head_proof"])
+    check("alarms" not in head, "the log of heads says that something is wrong with this log")
     check(head["origin"] == origin and int(head["size"]) <= size, "the head is of another log, or newer")
     if (first, last) == (1, size):
         check(tree.get_root(int(head["size"])).hex() == head["root"], "the log was rewritten since the log of heads named it")

@@ -249,7 +249,7 @@ impl<'a> Verification<'a> {
         }
         if stage == Stage::Parts {
             self.take_of_part(kind, bytes);
-            return true;
+            return !self.is_too_large();
         }
         if stage < Stage::Manifest {
             self.listed.push(Slot::File(listed(kind, &bytes)));
@@ -288,7 +288,7 @@ impl<'a> Verification<'a> {
                 if width != id.width_in(signed.checkpoint.size) || bytes.len() as u64 != width * 32 {
                     let why = "the tile is not as wide as the tree makes it";
                     report.find(Finding::new(Cause::TreeMismatch, why).of(kind));
-                } else if self.order.contains(&id) {
+                } else if self.tiles.get(id).is_some() {
                     report.find(Finding::new(Cause::RowOrder, "the file comes twice").of(kind));
                 } else {
                     self.tiles.put(id, bytes);
@@ -331,8 +331,19 @@ impl<'a> Verification<'a> {
         }));
     }
 
+    /// Whether a part has more than any that is written: no more of it is kept.
+    fn is_too_large(&mut self) -> bool {
+        let too_large = self.part.is_too_large();
+        if too_large {
+            let why = format!("part {} is larger than any that is written", self.part.number);
+            self.find(Finding::new(Cause::Malformed, why));
+        }
+        too_large
+    }
+
     fn take_of_part(&mut self, kind: Kind, bytes: Vec<u8>) {
         self.above();
+        self.part.bytes = self.part.bytes.saturating_add(bytes.len() as u64);
         let size = self.upper.as_ref().map_or(0, |upper| upper.size);
         let misplaced = |what: &str| Finding::new(Cause::RowOrder, what).of(kind);
         let begun = self.part.disclosed.is_some() || self.part.formats.iter().any(Option::is_some);

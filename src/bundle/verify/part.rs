@@ -17,7 +17,10 @@ use super::{
     rows::{self, Known},
 };
 use crate::{
-    bundle::format::{DisclosedLine, FORMATS, Kind, Listed, RECORD_TYPES, entries_path, tile_path},
+    bundle::format::{
+        DisclosedLine, FORMATS, Kind, Listed, MOST_BUNDLES, MOST_OF_A_PART, RECORD_TYPES, entries_path,
+        tile_path,
+    },
     eventstore::leaf::{SALT_BYTES, commitment, leaf_hash},
     ledger::{
         cause::Cause,
@@ -58,6 +61,8 @@ pub(super) struct Part {
     pub bundles: Vec<Bundle>,
     pub disclosed: Option<Vec<u8>>,
     pub formats: [Option<Vec<u8>>; FORMATS.len()],
+    /// How many bytes came for it.
+    pub bytes: u64,
 }
 
 /// A stream's events within a part.
@@ -102,6 +107,11 @@ pub(super) fn listed(kind: Kind, bytes: &[u8]) -> Listed {
 }
 
 impl Part {
+    /// Whether it has more than any part that is written.
+    pub fn is_too_large(&self) -> bool {
+        self.bundles.len() > MOST_BUNDLES || self.bytes > MOST_OF_A_PART
+    }
+
     /// Checks it.
     pub fn check(mut self, upper: &Upper) -> Checked {
         let mut checked = Checked { number: self.number, ..Checked::default() };

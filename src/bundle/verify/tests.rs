@@ -8,7 +8,11 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::{bundle::format::Manifest, eventstore::leaf::leaf_hash, ledger::Checkpoint};
+use crate::{
+    bundle::format::{MOST_OF_A_PART, Manifest},
+    eventstore::leaf::leaf_hash,
+    ledger::Checkpoint,
+};
 use made::{Made, Named, check, contain, files, independent, key, origin, sign, signed_anew, tile, unpack};
 
 const TENANT: u128 = 0x01a1_fdc1_c481_719a_9803_a3bb_46f2_2c94;
@@ -196,7 +200,8 @@ fn the_checkpoint_is_this_log_s_and_the_newest_that_is_known() {
     };
     let root = made.checkpoint.root;
     let foreign = with(sign(&origin(8), 700, root, &[1]));
-    assert_eq!(first(&foreign.verify()).0, "checkpoint_foreign");
+    let report = foreign.verify();
+    assert_eq!((causes(&report), report.events), (vec!["checkpoint_foreign"], 0), "nothing is spent on it");
     // Whoever has keys of both logs is told as well.
     let mut ask = made.ask();
     ask.keys.push(key(&origin(8), 1).vkey().to_owned());
@@ -220,6 +225,9 @@ fn the_checkpoint_is_this_log_s_and_the_newest_that_is_known() {
     older.head = Some(made.head.clone().unwrap());
     older.head.as_mut().unwrap().size = "690".into();
     assert_eq!(first(&older.verify()).0, "checkpoint_stale");
+    let mut alarmed = made.clone();
+    alarmed.head.as_mut().unwrap().alarms = vec!["checkpoint_inconsistent".into()];
+    assert_eq!(causes(&alarmed.verify()), ["head_log_inconsistent"]);
     // A log that was rewritten since the log of heads named it.
     let mut rewritten = made.clone();
     rewritten.edit(300, |leaf| leaf.metadata.actor = "user:2".into());
@@ -403,6 +411,22 @@ fn files_are_dropped_repeated_moved_and_added_in_vain() {
     more.insert(5, ("notes.txt".into(), b"trust us".to_vec()));
     let report = check(&signed_anew(more, &made.keys(), |_| ()), &made.ask());
     assert!(causes(&report).contains(&"manifest_mismatch"), "{report}");
+}
+
+#[test]
+fn no_more_is_kept_of_a_part_than_is_ever_written() {
+    let made = Made::new(TENANT, 300, 1, 300);
+    let mut whole = files(&made.bytes());
+    let at = whole.iter().position(|(path, _)| path == "tile/entries/000").unwrap();
+    let again = whole[at].clone();
+    // Past what is read of it nothing is looked at: not even whether it is a bundle.
+    whole.splice(at..at, std::iter::repeat_n(again, 100));
+    let report = check(&signed_anew(whole, &made.keys(), |_| ()), &made.ask());
+    assert_eq!(report.outcome(), Outcome::Failed);
+    assert!(report.to_string().contains("part 1 is larger than any that is written"), "{report}");
+    assert_eq!(report.events, 0);
+    let part = |bytes| super::Part { bytes, ..Default::default() };
+    assert!(!part(MOST_OF_A_PART).is_too_large() && part(MOST_OF_A_PART + 1).is_too_large());
 }
 
 #[test]

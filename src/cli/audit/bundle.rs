@@ -20,11 +20,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::ledger_of;
 use crate::{
     bundle::export::{self as writing, Bundle},
     cli::{Runtime, runtime::cli_metadata, say},
     export::{self, Ask, Range},
-    ledger::Ledger,
     retention::Retention,
     tenancy::{Access, TenantTx},
 };
@@ -75,7 +75,7 @@ pub async fn run(runtime: &Runtime, args: &BundleArgs) -> anyhow::Result<()> {
     let disclose: BTreeSet<AggregateType> =
         if args.without_personal { BTreeSet::new() } else { AggregateType::ALL.iter().copied().collect() };
     let ask = writing::Ask { range, disclose, exported_by: metadata.actor.clone(), export_id: id, at };
-    let ledger = Ledger::new(runtime.store.clone(), &runtime.settings.public_url());
+    let ledger = ledger_of(runtime)?;
     let mut bundle = Bundle::new(&ledger, &schema, ask);
 
     let part = {

@@ -3,11 +3,8 @@
 use anyhow::Context as _;
 use clap::Args;
 
-use super::log_of;
-use crate::{
-    cli::{Runtime, say},
-    ledger::Ledger,
-};
+use super::{ledger_of, log_of};
+use crate::cli::{Runtime, say};
 
 #[derive(Debug, Args)]
 pub struct CheckpointArgs {
@@ -21,7 +18,7 @@ pub struct CheckpointArgs {
 
 /// Prints the last signed head of a log, a note.
 pub async fn run(runtime: &Runtime, args: &CheckpointArgs) -> anyhow::Result<()> {
-    let ledger = Ledger::new(runtime.store.clone(), &runtime.settings.public_url());
+    let ledger = ledger_of(runtime)?;
     let schema = log_of(runtime, args.tenant.as_deref()).await?;
     let checkpoint = if args.now {
         ledger.checkpoint_now(&schema).await?

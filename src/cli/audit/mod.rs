@@ -13,11 +13,16 @@ mod verify_bundle;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use daybook_projections::Schema;
 
 use super::{Mode, Runtime};
-use crate::{config::Settings, eventstore::StoreSettings};
+use crate::{
+    config::Settings,
+    eventstore::StoreSettings,
+    ledger::{HeadCopy, Ledger},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -85,6 +90,15 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<Ex
     };
     runtime.close().await?;
     result
+}
+
+/// The ledgers, for a command that signs: what is copied elsewhere has to bear out what is here.
+fn ledger_of(runtime: &Runtime) -> anyhow::Result<Ledger> {
+    let ledger = Ledger::new(runtime.store.clone(), &runtime.settings.public_url());
+    let copy =
+        HeadCopy::open(&runtime.settings.ledger_copy()).context("look at the copy of the log of heads")?;
+    ledger.keep_copy(copy);
+    Ok(ledger)
 }
 
 /// The log of a tenant, or the platform's.

@@ -5,10 +5,10 @@ use clap::Args;
 use daybook_projections::Schema;
 use serde_json::json;
 
+use super::ledger_of;
 use crate::{
     cli::{Runtime, say},
     eventstore::leaf::format_time,
-    ledger::Ledger,
     workers::log_pruning,
 };
 
@@ -33,7 +33,7 @@ pub async fn run(runtime: &Runtime, args: &PruneArgs) -> anyhow::Result<()> {
     let report = if args.dry_run {
         log_pruning::plan(store, &schema, cut).await?
     } else {
-        let ledger = Ledger::new(store.clone(), &runtime.settings.public_url());
+        let ledger = ledger_of(runtime)?;
         log_pruning::prune(&ledger, &schema, cut).await?
     };
     if args.json {

@@ -69,12 +69,16 @@ pub async fn run(runtime: &Runtime, args: &VerifyArgs) -> anyhow::Result<ExitCod
         HeadCopy::open(&runtime.settings.ledger_copy()).context("look at the copy of the log of heads")?;
     let verification = Verification::new(ledger, copy);
     let bar = bar();
-    let (heads, said) = verification.heads().await;
-    let wanted = match &args.tenant {
+    let one = match &args.tenant {
         Some(slug) => {
             let found = verification.find(slug).await?;
-            vec![found.with_context(|| format!("there is no tenant {slug}, and never was"))?]
+            Some(found.with_context(|| format!("there is no tenant {slug}, and never was"))?)
         }
+        None => None,
+    };
+    let (heads, said) = verification.heads_for(one.as_ref()).await;
+    let wanted = match one {
+        Some(one) => vec![one],
         None => verification.logs(&said).await?,
     };
     let mut reports = vec![heads];

@@ -19,13 +19,14 @@ use crate::{
 pub struct HeadInclusion {
     /// The last checkpoint of the log of heads: a note.
     checkpoint: String,
-    /// Its last entry, which is the leaf: when it was made, how many heads there were, and the root of a tree over them.
+    /// Its last entry, which is the leaf: when it was made, how many heads and alarms there were, and the root of a tree
+    /// over the heads.
     entry: String,
     /// The entry's index in the log of heads.
     entry_index: u64,
     /// The entry's audit path there.
     entry_proof: Vec<String>,
-    /// This log's head, which is a leaf of that tree: its origin, size and root.
+    /// This log's head, which is a leaf of that tree: its origin, size and root, and as `alarms` what was found wrong.
     head: String,
     /// The head's index in that tree.
     head_index: u64,

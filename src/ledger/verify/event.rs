@@ -69,8 +69,9 @@ pub(super) fn look(
     if leaf.tenant.0 != log_id {
         findings.at(Cause::UnexpectedEvent, position, "the leaf is one of another log");
     }
-    // Without a tree to say which leaf belongs here, the leaf itself does.
-    if in_tree.is_none() && says != Some(position) {
+    // A tree that has another leaf here is asked which one stands where. One that has this leaf, or none yet, does not say
+    // that it belongs here; the leaf itself does.
+    if looked.mismatch.is_none() && says != Some(position) {
         findings.at(Cause::PositionSwapped, position, "the leaf says that it stands elsewhere");
     }
     let at = says.unwrap_or(position);

@@ -4,12 +4,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, postgres::PgRow};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{
@@ -77,7 +78,7 @@ impl Outcome {
 
 /// Looks at all events, from several connections at a time.
 pub(super) async fn check(snapshot: &Snapshot, pass: &Pass, readers: usize) -> Result<Outcome, sqlx::Error> {
-    let next = Arc::new(AtomicI64::new(0));
+    let next = Arc::new(Mutex::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..readers.max(1) {
         let mut tx = snapshot.join().await?;
@@ -85,13 +86,10 @@ pub(super) async fn check(snapshot: &Snapshot, pass: &Pass, readers: usize) -> R
         tasks.spawn(async move {
             let mut outcome = Outcome::default();
             let mut keys = KeyCache::default();
-            loop {
-                let after = next.fetch_add(BATCH, Ordering::Relaxed);
-                if after >= pass.head {
-                    return Ok::<_, sqlx::Error>(outcome);
-                }
+            while let Some(after) = pass.next(&mut tx, &next, &mut outcome).await? {
                 outcome.extend(range(&mut tx, &pass, after, &mut keys).await?);
             }
+            Ok::<_, sqlx::Error>(outcome)
         });
     }
     let mut all = Outcome::default();
@@ -102,13 +100,37 @@ pub(super) async fn check(snapshot: &Snapshot, pass: &Pass, readers: usize) -> R
     Ok(all)
 }
 
+impl Pass {
+    /// After which position the next range begins that has events. What lies before it is missing, however long it is: a
+    /// head that was set to anything costs nothing.
+    async fn next(
+        &self,
+        connection: &mut PgConnection,
+        next: &Mutex<i64>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        let mut next = next.lock().await;
+        if *next >= self.head {
+            return Ok(None);
+        }
+        let first = rows::first_event(connection, *next, self.head).await?;
+        let after = first.map_or(self.head, |first| (first - 1) / BATCH * BATCH);
+        if *next < after {
+            outcome.missing.push((*next + 1, after));
+            self.done.fetch_add(u64::try_from(after - *next).unwrap_or(0), Ordering::Relaxed);
+        }
+        *next = after.saturating_add(BATCH);
+        Ok(first.map(|_| after))
+    }
+}
+
 async fn range(
     connection: &mut PgConnection,
     pass: &Pass,
     after: i64,
     keys: &mut KeyCache,
 ) -> Result<Outcome, sqlx::Error> {
-    let through = pass.head.min(after + BATCH);
+    let through = pass.head.min(after.saturating_add(BATCH));
     let rows = rows::events(&mut *connection, after, through).await?;
     let first = after / TILE_WIDTH as i64;
     let tiles = match pass.size {
@@ -151,16 +173,16 @@ fn look(
     let findings = &*pass.findings;
     let mut outcome = Outcome { count: rows.len() as u64, ..Outcome::default() };
     let mut all = Vec::with_capacity(rows.len());
-    let mut expected = after + 1;
+    let mut last = after;
     let mut times: Option<Times> = None;
     for row in rows {
         let position = sqlx::Row::try_get(row, 0)?;
         let in_tree = if position <= pass.size { in_tree(tiles, position) } else { None };
         let looked = event::look(row, pass.log_id, in_tree, findings)?;
-        if position > expected {
-            outcome.missing.push((expected, position - 1));
+        if last < position - 1 {
+            outcome.missing.push((last + 1, position - 1));
         }
-        expected = position + 1;
+        last = position;
         if outcome.mismatches.len() < TOLD_APART {
             outcome.mismatches.extend(looked.mismatch);
         } else if looked.mismatch.is_some() {
@@ -180,8 +202,8 @@ fn look(
             all.push(seen);
         }
     }
-    if expected <= through {
-        outcome.missing.push((expected, through));
+    if last < through {
+        outcome.missing.push((last + 1, through));
     }
     outcome.times.extend(times.map(|times| (after + 1, times)));
     Ok((outcome, all))
@@ -206,7 +228,7 @@ impl Outcome {
         self.missing.sort_unstable();
         // Ranges that touch are one.
         self.missing.dedup_by(|next, before| {
-            let touching = before.1 + 1 == next.0;
+            let touching = before.1.checked_add(1) == Some(next.0);
             if touching {
                 before.1 = next.1;
             }

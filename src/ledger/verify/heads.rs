@@ -1,7 +1,7 @@
 //! The log of heads: entry by entry, against its own tree, its checkpoint and its copy. What it says of each log is
 //! handed on to whoever checks that log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use daybook_projections::Schema;
@@ -11,7 +11,6 @@ use super::{
     Verification,
     findings::Findings,
     known::Known,
-    rows as read,
     tiles::{self, Claim, Tree},
 };
 use crate::{
@@ -21,20 +20,22 @@ use crate::{
         head_log::{Alarm, Entry, Head, LOG_ID, tree_of, unpack},
         path::{Resource, TilePath},
         rows::{self, EntryRow, Table},
-        tree::{Hash, TILE_WIDTH},
+        tree::{Hash, TILE_WIDTH, TileId},
         unsigned,
     },
     tenancy::Access,
 };
 
 /// Entries read at once.
-const PAGE: u64 = 512;
+const PAGE: i64 = 512;
 
 /// What the log of heads says of other logs.
 #[derive(Debug, Default)]
 pub struct Said {
     /// By origin: each size and root that it was said to have, and by whom.
     pub(super) heads: BTreeMap<String, Vec<Named>>,
+    /// The log whose heads are kept, by what its origin ends with; none: all logs.
+    only: Option<String>,
     /// What was wrong with which logs when the last entry was made.
     pub(super) alarms: Vec<Alarm>,
 }
@@ -52,9 +53,13 @@ pub(super) struct Named {
 
 impl Said {
     fn name(&mut self, head: &Head, entry: u64, copied: bool) {
+        if self.only.as_ref().is_some_and(|ending| !head.origin.ends_with(ending)) {
+            return;
+        }
         let (size, root) = (head.leaves(), head.root());
         let named = self.heads.entry(head.origin.clone()).or_default();
-        if !named.iter().rev().any(|it| (it.size, it.root) == (size, root)) {
+        // Sizes rise, so what was said before is what was said last.
+        if named.last().is_none_or(|last| (last.size, last.root) != (size, root)) {
             named.push(Named { size, root, entry, copied });
         }
     }
@@ -95,7 +100,11 @@ struct Copied {
 
 impl Verification {
     /// Checks the log of heads.
-    pub(super) async fn check_heads(&self, findings: &Findings) -> Result<HeadsChecked, LedgerError> {
+    pub(super) async fn check_heads(
+        &self,
+        findings: &Findings,
+        only: Option<String>,
+    ) -> Result<HeadsChecked, LedgerError> {
         let attempted = "read the log of heads";
         let mut unchecked = Vec::new();
         let copied = match self.read_copy().await {
@@ -109,6 +118,7 @@ impl Verification {
         let known = self.ledger.known(&mut tx, LOG_ID, findings).await?;
         let last = rows::last_entry(&mut tx).await.map_err(LedgerError::db(attempted))?;
         let here = last.as_ref().map_or(0, |row| unsigned(row.index) + 1);
+        drop(last);
         let mut checked = HeadsChecked {
             size: here,
             origin: Some(known.origin.clone()),
@@ -126,22 +136,34 @@ impl Verification {
             let detail = format!("{here} entries are here, and {signed} were signed");
             findings.add(Cause::HeadLogInconsistent, detail);
         }
-        let mut walk = Walk { findings, said: Said::default(), before: None, largest: HashMap::new() };
+        let said = Said { only, ..Said::default() };
+        let mut walk = Walk { findings, said, before: None, largest: HashMap::new() };
         let mut next = 0;
-        while next < here {
-            let end = (next + PAGE).min(here);
-            let (from, to) = (crate::ledger::stored(next), crate::ledger::stored(end));
-            let page = rows::entries(&mut tx, from, to, 0).await.map_err(LedgerError::db(attempted))?;
-            let tile = i64::try_from(next / TILE_WIDTH).unwrap_or(i64::MAX);
-            let tiles = read::bottom_tiles(&mut tx, Table::Heads, tile, 3)
-                .await
-                .map_err(LedgerError::db(attempted))?;
-            let hashes: HashMap<u64, Vec<u8>> =
-                tiles.into_iter().map(|row| (unsigned(row.1), row.2)).collect();
-            checked.entries += page.len() as u64;
-            walk.page(next, end, page, &hashes);
-            next = end;
-            tokio::task::yield_now().await;
+        while let Ok(from) = i64::try_from(next) {
+            let page = rows::entries_from(&mut tx, from, PAGE).await.map_err(LedgerError::db(attempted))?;
+            if page.is_empty() {
+                break;
+            }
+            let needed: BTreeSet<TileId> =
+                page.iter().map(|row| TileId { level: 0, number: unsigned(row.0) / TILE_WIDTH }).collect();
+            let tiles =
+                rows::tiles(&mut tx, Table::Heads, &needed).await.map_err(LedgerError::db(attempted))?;
+            for (index, at, entry, with_heads) in page {
+                // One at a time: there are as many heads in each as there are logs.
+                let heads = if with_heads {
+                    let row = rows::entry(&mut tx, index).await.map_err(LedgerError::db(attempted))?;
+                    row.and_then(|row| row.heads)
+                } else {
+                    None
+                };
+                walk.missing(next, unsigned(index));
+                next = unsigned(index) + 1;
+                let in_tree = tiles.leaf_hash(unsigned(index)).ok();
+                let row = EntryRow { index, at, entry, heads };
+                checked.entries += 1;
+                walk.entry(unsigned(index), &row, in_tree);
+                tokio::task::yield_now().await;
+            }
         }
         if walk.before.as_ref().is_some_and(|last| !last.with_heads) {
             findings.add(Cause::HeadLogInconsistent, "the heads of the last entry are gone");
@@ -233,8 +255,7 @@ fn last_of_bundle(bundle: &[u8]) -> Option<Entry> {
 }
 
 fn stands_for(entry: &Entry, heads: &[Head]) -> bool {
-    let root = tree_of(heads).and_then(|tiles| tiles.root(heads.len() as u64));
-    root.map(hex::encode) == Ok(entry.heads_root.clone()) && entry.count == heads.len().to_string()
+    tree_of(heads).is_ok_and(|tree| entry.stands_for(heads, &tree))
 }
 
 struct Before {
@@ -255,12 +276,14 @@ impl Walk<'_> {
         self.findings.add(Cause::HeadLogInconsistent, format!("entry {index} of the log of heads {what}"));
     }
 
-    fn page(&mut self, first: u64, end: u64, page: Vec<EntryRow>, tiles: &HashMap<u64, Vec<u8>>) {
-        let mut rows = page.into_iter().peekable();
-        for index in first..end {
-            match rows.next_if(|row| unsigned(row.index) == index) {
-                Some(row) => self.entry(index, &row, in_tree(tiles, index)),
-                None => self.wrong(index, "is missing"),
+    /// Entries that are not there, from one index up to another: said once, however many they are.
+    fn missing(&self, from: u64, to: u64) {
+        match to.saturating_sub(from) {
+            0 => {}
+            1 => self.wrong(from, "is missing"),
+            _ => {
+                let detail = format!("entries {from} to {} of the log of heads are missing", to - 1);
+                self.findings.add(Cause::HeadLogInconsistent, detail);
             }
         }
     }
@@ -281,13 +304,13 @@ impl Walk<'_> {
             self.wrong(index, "is older than the one before it");
         }
         self.before = Some(Before { at: row.at, with_heads: row.heads.is_some() });
+        self.said.alarms.clear();
         if let Some(packed) = &row.heads {
             match unpack(packed).filter(|heads| stands_for(&entry, heads)) {
                 Some(heads) => self.heads(index, &heads),
                 None => self.wrong(index, "has other heads than it stands for"),
             }
         }
-        self.said.alarms = entry.alarms;
     }
 
     fn heads(&mut self, index: u64, heads: &[Head]) {
@@ -305,16 +328,51 @@ impl Walk<'_> {
             }
             *largest = size.max(*largest);
             self.said.name(head, index, false);
+            self.said.alarms.extend(
+                head.alarms.iter().map(|cause| Alarm { cause: cause.clone(), origin: head.origin.clone() }),
+            );
         }
     }
-}
-
-fn in_tree(tiles: &HashMap<u64, Vec<u8>>, index: u64) -> Option<Hash> {
-    let from = usize::try_from(index % TILE_WIDTH).ok()? * 32;
-    tiles.get(&(index / TILE_WIDTH))?.get(from..from + 32)?.try_into().ok()
 }
 
 /// The log that an origin names, where it is one of a tenant's.
 pub(super) fn tenant_of(origin: &str) -> Option<Uuid> {
     origin.rsplit_once("/t/").and_then(|(_, id)| Uuid::parse_str(id).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(origin: &str, size: u64) -> Head {
+        Head { alarms: Vec::new(), origin: origin.into(), root: hex::encode([7; 32]), size: size.to_string() }
+    }
+
+    #[test]
+    fn what_is_said_again_is_kept_once_and_only_of_the_logs_that_are_asked_about() {
+        let mut said = Said { only: Some("/t/1".into()), ..Said::default() };
+        for (entry, size) in [(0, 5), (1, 5), (2, 8), (3, 8), (4, 8)] {
+            said.name(&head("b.example/t/1", size), entry, false);
+            said.name(&head("b.example/t/2", size), entry, false);
+        }
+        let named: Vec<_> = said.of("/t/1").map(|named| (named.size, named.entry)).collect();
+        assert_eq!(named, [(5, 0), (8, 2)]);
+        assert_eq!(said.heads.len(), 1);
+    }
+
+    #[test]
+    fn a_head_that_shrinks_is_found_and_a_gap_is_said_once() {
+        let findings = Findings::default();
+        let mut walk =
+            Walk { findings: &findings, said: Said::default(), before: None, largest: HashMap::new() };
+        for (entry, size) in [(0, 5), (1, 8), (2, 7)] {
+            walk.heads(entry, &[head("b.example/t/1", size)]);
+        }
+        walk.missing(3, 3);
+        walk.missing(3, u64::MAX);
+        let found = findings.take().1;
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[1].detail.contains("entry 2 of the log of heads names fewer leaves"), "{found:?}");
+        assert!(found[0].detail.contains("entries 3 to"), "{found:?}");
+    }
 }

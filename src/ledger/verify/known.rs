@@ -99,7 +99,9 @@ pub(super) async fn checkpoints(
                 .map(|(size, at, note)| (size, at, Checkpoint::verify(&note, &origin, &keys)))
                 .collect::<Vec<_>>()
         });
-        for (size, at, checkpoint) in checked.await.unwrap_or_default() {
+        // What panics in a check is no verdict.
+        let checked = checked.await.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+        for (size, at, checkpoint) in checked {
             found.take(size, at, checkpoint, known, findings);
         }
     }
@@ -152,5 +154,34 @@ pub(super) fn missing_memory(known: &Known, checkpoints: &Checkpoints, named: bo
     ];
     for (_, trace) in traces.iter().filter(|trace| trace.0) {
         findings.add(Cause::SignerStateInvalid, format!("{trace}, and the signer remembers none"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::unsigned;
+
+    #[test]
+    fn checkpoints_whose_sizes_fall_are_found() {
+        let known = Known {
+            origin: "b.example/t/1".into(),
+            signer: None,
+            remembered: false,
+            vkeys: Vec::new(),
+            signed: false,
+        };
+        let found = |sizes: &[i64]| {
+            let (findings, mut checkpoints) = (Findings::default(), Checkpoints::default());
+            for size in sizes {
+                let (origin, at) = (known.origin.clone(), DateTime::UNIX_EPOCH);
+                let note = String::new();
+                let checkpoint = Checkpoint { origin, size: unsigned(*size), root: [7; 32], at, note };
+                checkpoints.take(*size, at, Ok(checkpoint), &known, &findings);
+            }
+            findings.take().1.iter().map(|finding| (finding.cause, finding.position)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[3, 3, 5]), []);
+        assert_eq!(found(&[3, 5, 4]), [(Cause::CheckpointInconsistent, Some(4))]);
     }
 }

@@ -85,6 +85,19 @@ pub(super) async fn events(connection: &mut PgConnection, after: i64, through: i
     .await
 }
 
+/// The position of the first event after one, up to another.
+pub(super) async fn first_event(
+    connection: &mut PgConnection,
+    after: i64,
+    through: i64,
+) -> Result<Option<i64>> {
+    sqlx::query_scalar("SELECT min(position) FROM events WHERE position > $1 AND position <= $2")
+        .bind(after)
+        .bind(through)
+        .fetch_one(connection)
+        .await
+}
+
 /// Positions that are none of a log's: below the first one, or after its head.
 pub(super) async fn outside(connection: &mut PgConnection, head: i64) -> Result<Vec<i64>> {
     sqlx::query_scalar(

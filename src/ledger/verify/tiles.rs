@@ -59,13 +59,15 @@ pub(super) async fn check(
         let page = rows::bottom_tiles(&mut *connection, tree.table, from, BATCH).await?;
         let Some((_, last, _)) = page.last() else { break };
         let after = super::unsigned(*last) + 1;
-        let mut page = page.into_iter().peekable();
-        for number in next..after.min(tiles) {
-            let hashes = page.next_if(|row| super::unsigned(row.1) == number).map(|row| row.2);
-            climbing.tile(number, hashes);
-        }
-        if let Some((_, number, _)) = page.next() {
-            tree.wrong(0, super::unsigned(number), "is not one of the tree's");
+        for (_, number, hashes) in page {
+            let number = super::unsigned(number);
+            if number >= tiles {
+                tree.wrong(0, number, "is not one of the tree's");
+                break;
+            }
+            climbing.gap(next, number);
+            climbing.tile(number, Some(hashes));
+            next = number + 1;
         }
         next = after;
         if next >= tiles {
@@ -78,9 +80,7 @@ pub(super) async fn check(
             break;
         }
     }
-    for number in next..tiles {
-        climbing.tile(number, None);
-    }
+    climbing.gap(next, tiles);
     climbing.finish();
     Ok(())
 }
@@ -135,6 +135,17 @@ struct Climbing<'a> {
 }
 
 impl Climbing<'_> {
+    /// Passes over tiles of the lowest level that are not there: as far as something stands for them, which is not far
+    /// however many the tree is said to have.
+    fn gap(&mut self, from: u64, to: u64) {
+        for number in from..to {
+            if self.broken {
+                return;
+            }
+            self.tile(number, None);
+        }
+    }
+
     /// Takes the next tile of the lowest level.
     fn tile(&mut self, number: u64, hashes: Option<Vec<u8>>) {
         let id = TileId { level: 0, number };
@@ -204,5 +215,50 @@ impl Climbing<'_> {
                 findings.add(self.tree.cause, format!("no root can be told at size {}", claim.size));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tree::EMPTY_ROOT;
+
+    /// What is said of claims about a tree of three leaves, of which none is there, in a log of ten.
+    fn found(table: Table, sizes: &[u64]) -> Vec<(Cause, Option<u64>)> {
+        let findings = Findings::default();
+        let tree = Tree { table, size: 3, log: 10, cause: Cause::TreeMismatch, findings: &findings };
+        let claim = |size: &u64| Claim {
+            size: *size,
+            root: EMPTY_ROOT,
+            cause: Cause::CheckpointInconsistent,
+            by: "somebody".into(),
+        };
+        let claims = sizes.iter().map(claim).collect();
+        let upper = Upper(BTreeMap::new());
+        Climbing { tree: &tree, upper, frontier: Frontier::default(), claims, broken: false }.finish();
+        findings.take().1.iter().map(|finding| (finding.cause, finding.position)).collect()
+    }
+
+    #[test]
+    fn what_is_said_of_more_than_there_is_is_missing_of_the_log_or_of_its_tree() {
+        assert_eq!(found(Table::Log, &[]), []);
+        assert_eq!(found(Table::Log, &[12]), [(Cause::TailMissing, Some(11))]);
+        assert_eq!(found(Table::Log, &[5]), [(Cause::TreeMismatch, None)]);
+        assert_eq!(found(Table::Log, &[2]), [(Cause::TreeMismatch, None)]);
+        assert_eq!(found(Table::Heads, &[12]), [(Cause::TreeMismatch, None)]);
+    }
+
+    #[test]
+    fn tiles_that_are_not_there_are_passed_over_at_once() {
+        let findings = Findings::default();
+        let size = u64::MAX / 2;
+        let tree =
+            Tree { table: Table::Log, size, log: size, cause: Cause::TreeMismatch, findings: &findings };
+        let upper = Upper(BTreeMap::new());
+        let mut climbing =
+            Climbing { tree: &tree, upper, frontier: Frontier::default(), claims: Vec::new(), broken: false };
+        climbing.gap(0, size / TILE_WIDTH);
+        assert!(climbing.broken);
+        assert_eq!(findings.take().1.len(), 1);
     }
 }

@@ -117,7 +117,7 @@ async fn run(
         .await
         .map_err(ProjectorError::db(attempted))?;
 
-    let all = head * if follow.is_empty() { 1 } else { 2 };
+    let all = head.saturating_mul(if follow.is_empty() { 1 } else { 2 });
     replay_projections(&mut tx, store, schema, &follow, |done| progress(done, all)).await?;
     let carried =
         replay::inline(&mut tx, store, schema, scratch, |done| progress(all - head + done, all)).await?;

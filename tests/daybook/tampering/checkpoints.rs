@@ -217,6 +217,27 @@ async fn a_replayed_old_checkpoint() {
     // The signer told that the old one is the last.
     scene.attack(&format!("DELETE FROM daybook_platform.ledger_signer WHERE log_id = '{0}'; INSERT INTO daybook_platform.ledger_signer SELECT * FROM signer WHERE log_id = '{0}'", scene.site.tenant)).await;
     scene.expect(&["checkpoint_stale"]).await;
+    // And to sign another history on top of that: the log of heads names more than it.
+    let edit = leaf_with("\"actor\":\"test\"", "\"actor\":\"fool\"");
+    scene
+        .attack(&format!(
+            "UPDATE {{s}}.events SET leaf = {edit}, actor = 'fool' WHERE position = (SELECT max(position) FROM {{s}}.events)"
+        ))
+        .await;
+    scene.recompute().await;
+    let refused = scene.ledger().checkpoint_now(&scene.site.schema).await.unwrap_err();
+    assert_eq!(refused.cause(), Some(Cause::CheckpointStale), "{refused}");
+    // With the log of heads gone as well, its copy says that there was one.
+    scene
+        .attack(
+            "TRUNCATE daybook_platform.head_log_entries, daybook_platform.head_log_tiles;
+             DELETE FROM daybook_platform.ledger_signer WHERE origin LIKE '%/heads'",
+        )
+        .await;
+    let ledger = scene.ledger();
+    ledger.keep_copy(scene.copy.clone());
+    let refused = ledger.checkpoint_now(&scene.site.schema).await.unwrap_err();
+    assert_eq!(refused.cause(), Some(Cause::HeadLogInconsistent), "{refused}");
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ async fn the_log_of_heads_edited() {
         "UPDATE daybook_platform.head_log_tiles SET hashes = substring(hashes FROM 1 FOR 64)".into(),
         "UPDATE daybook_platform.head_log_tiles SET hashes = set_byte(hashes, 40, get_byte(hashes, 40) # 1)".into(),
         "DELETE FROM daybook_platform.head_log_tiles".into(),
+        "INSERT INTO daybook_platform.head_log_entries SELECT 9000000000000000000, at, entry, heads FROM entries WHERE index = 2".into(),
+        "INSERT INTO daybook_platform.head_log_entries SELECT 9223372036854775807, at, entry, heads FROM entries WHERE index = 2".into(),
     ] {
         scene.attack(&edit).await;
         let (report, _) = scene.heads().await;

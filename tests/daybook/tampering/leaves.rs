@@ -120,6 +120,41 @@ async fn a_deleted_tail() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_said_to_be_anywhere() {
+    let mut scene = Scene::set().await;
+    let head: i64 = scene.one("SELECT position FROM {s}.log_head").await;
+    let after = u64::try_from(head).unwrap() + 1;
+    for position in [9_000_000_000_000_000_000, i64::MAX] {
+        scene.attack(&format!("UPDATE {{s}}.log_head SET position = {position}")).await;
+        let report = scene.verify().await;
+        assert_eq!(positions(&report, "tail_missing"), [after], "{report}");
+        assert!(report.to_string().contains(&format!("of {position} positions have no event")), "{report}");
+        // With a tree, a tile and an event to match.
+        scene
+            .attack(&format!(
+                "UPDATE {{s}}.ledger_head SET size = {position};
+                 INSERT INTO {{s}}.ledger_tiles SELECT 0, {position} / 256, hashes FROM {{s}}.ledger_tiles
+                 WHERE (level, number) = (0, 0);
+                 INSERT INTO {{s}}.events SELECT {position}, gen_random_uuid(), aggregate_type, gen_random_uuid(), 1,
+                     event_type, event_version, recorded_at, actor, on_behalf_of, leaf FROM {{s}}.events
+                 ORDER BY position DESC LIMIT 1"
+            ))
+            .await;
+        let report = scene.verify().await;
+        let found = causes(&report);
+        assert!(found.contains("missing_event") && found.contains("tree_mismatch"), "{report}");
+        assert!(positions(&report, "missing_event").contains(&after), "{report}");
+        scene
+            .attack(&format!(
+                "DELETE FROM {{s}}.events WHERE position > {head}; DELETE FROM {{s}}.ledger_tiles WHERE number > 1000;
+                 UPDATE {{s}}.ledger_head SET size = {head}; UPDATE {{s}}.log_head SET position = {head}"
+            ))
+            .await;
+        scene.expect(&[]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_row_after_the_head() {
     let mut scene = Scene::set().await;
     let head: i64 = scene.one("SELECT position FROM {s}.log_head").await;
@@ -218,6 +253,10 @@ async fn swapped_positions_that_nothing_was_signed_of_yet() {
     scene.attack(&format!("{}{}", swap("events"), swap("sealed_values"))).await;
     let report = scene.verify().await;
     let both = [one, two].map(|position| u64::try_from(position).unwrap());
+    assert_eq!(positions(&report, "position_swapped"), both, "{report}");
+    // Once they are sealed as they stand, the tree bears them out; what they say of themselves does not.
+    scene.sign().await;
+    let report = scene.verify().await;
     assert_eq!(positions(&report, "position_swapped"), both, "{report}");
 }
 

@@ -91,7 +91,8 @@ impl Made {
         made.seal();
         let half = size / 2 + 1;
         let root = made.tiles.root(half).unwrap();
-        made.head = Some(Head { origin: origin(tenant), root: hex::encode(root), size: half.to_string() });
+        let (origin, root) = (origin(tenant), hex::encode(root));
+        made.head = Some(Head { alarms: Vec::new(), origin, root, size: half.to_string() });
         made
     }
 
@@ -224,8 +225,9 @@ impl Made {
             Tiles::over(&texts.iter().map(|text| leaf_hash(text.as_bytes())).collect::<Vec<_>>()).unwrap()
         };
         let of_heads = tree(&heads);
+        let alarms = head["alarms"].as_array().map_or(0, Vec::len).to_string();
         let entry = Entry {
-            alarms: Vec::new(),
+            alarms,
             at: format_time(time(self.size())),
             count: "2".to_owned(),
             heads_root: hex::encode(of_heads.root(2).unwrap()),
