@@ -665,8 +665,8 @@ async fn what_fills_an_event_is_carried_over_and_what_is_longer_is_named() {
     };
     let sessions = (0..20).map(|_| UserEvent::SessionStarted {
         session_id: SessionId(Uuid::now_v7()),
-        started_at: Utc::now(),
-        expires_at: Utc::now(),
+        started_at: daybook::clock::now(),
+        expires_at: daybook::clock::now(),
     });
     let events = std::iter::once(assigned).chain(sessions).map(AnyEvent::from).collect();
     run(Command::decided(sue.id, AggregateType::User, at().await, events)).await.unwrap();
