@@ -8,7 +8,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::decimal;
+use crate::{Personal, PersonalVisitor, SubjectId, decimal};
 
 /// The end of the type strings of these events (`booking.carried_over`).
 pub const SUFFIX: &str = ".carried_over";
@@ -51,7 +51,13 @@ pub struct Past {
     /// Of a booking, what its state does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booked: Option<Booked>,
+    /// Of a person, the e-mail addresses they had before: what is known by one of them alone is found by it when they are erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Personal<Vec<String>>>,
 }
+
+/// The field that [`Past::former`] is sealed as.
+pub const FORMER: &str = "former_emails";
 
 /// How a booking began, as reports count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +66,15 @@ pub struct Booked {
     pub on: NaiveDate,
     /// Whether it was ever confirmed.
     pub confirmed: bool,
+}
+
+impl Past {
+    /// Visits what of it is personal. Whose it is, the state says.
+    pub fn visit_personal(&mut self, subject: Option<SubjectId>, visit: &mut PersonalVisitor<'_>) {
+        if let (Some(subject), Some(former)) = (subject, &mut self.former) {
+            visit(FORMER, subject, former);
+        }
+    }
 }
 
 impl<S: Clone> CarriedOver<S> {

@@ -28,6 +28,9 @@ pub struct Customer {
     pub erasure: Option<Erasure>,
 }
 
+/// The most subjects that one event names: it has to fit into a leaf, and anybody can ask something under somebody's address.
+const SUBJECTS: usize = 1_000;
+
 /// How far an erasure has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erasure {
@@ -151,7 +154,8 @@ pub enum CustomerEvent {
         /// When.
         requested_at: DateTime<Utc>,
     },
-    /// Who they were is forgotten: the keys are destroyed that their personal values were sealed with.
+    /// Who they were is forgotten: the keys are destroyed that their personal values were sealed with. More than one where one
+    /// has no room for everybody whose keys these are, all in one command.
     #[serde(rename = "customer.erased")]
     Erased {
         /// Their id.
@@ -204,7 +208,10 @@ impl Event for CustomerEvent {
                 (customer_id, name.as_mut(), email, phone)
             }
             Self::Archived { .. } | Self::ErasureRequested { .. } | Self::Erased { .. } => return,
-            Self::CarriedOver(carried) => return carried.state.visit_personal(visit),
+            Self::CarriedOver(carried) => {
+                carried.past.visit_personal(carried.state.id.map(SubjectId::from), visit);
+                return carried.state.visit_personal(visit);
+            }
         };
         let subject = (*customer_id).into();
         if let Some(name) = name {
@@ -364,8 +371,14 @@ impl Customer {
                 let customer_id = context.id;
                 let own = SubjectId::from(customer_id);
                 let others = context.subjects.iter().copied().filter(|subject| *subject != own);
-                let subjects = std::iter::once(own).chain(others).collect();
-                Ok(vec![CustomerEvent::Erased { customer_id, erased_at: context.now, subjects }])
+                let subjects: Vec<SubjectId> = std::iter::once(own).chain(others).collect();
+                let erased_at = context.now;
+                let part = |part: &[SubjectId]| CustomerEvent::Erased {
+                    customer_id,
+                    erased_at,
+                    subjects: part.to_vec(),
+                };
+                Ok(subjects.chunks(SUBJECTS).map(part).collect())
             }
         }
     }

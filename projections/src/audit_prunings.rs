@@ -98,7 +98,7 @@ pub(crate) async fn write(
 }
 
 /// What was pruned of the log, where that is what happened.
-pub(crate) fn pruned(event: &AnyEvent) -> Option<&Pruning> {
+pub fn pruned(event: &AnyEvent) -> Option<&Pruning> {
     match event {
         AnyEvent::AuditTrail(AuditTrailEvent::Pruned(pruned)) => Some(&pruned.pruning),
         AnyEvent::AuditTrail(AuditTrailEvent::CarriedOver(_))
@@ -122,7 +122,8 @@ pub(crate) fn pruned(event: &AnyEvent) -> Option<&Pruning> {
     }
 }
 
-/// Takes away what ended before the cut. What goes on was carried over it, so its row has a later position.
+/// Takes away what ended before the cut, snapshots of it included. What goes on was carried over it, so its row has a later
+/// position.
 async fn forget_what_ended(
     connection: &mut PgConnection,
     schema: &Schema,
@@ -133,7 +134,10 @@ async fn forget_what_ended(
         ENDS_WITH_ITS_HISTORY.iter().filter(|(table, _)| schema.tenant_id().is_some() || *table == "hijacks");
     for (table, aggregate_type) in tables {
         let sql = schema.sql(
-            &"WITH gone AS (DELETE FROM {s}.{table} WHERE position <= $1 RETURNING id)
+            &"WITH gone AS (DELETE FROM {s}.{table} WHERE position <= $1 RETURNING id),
+                   forgotten AS (
+                       DELETE FROM {s}.snapshots n USING gone
+                       WHERE n.aggregate_id = gone.id AND n.aggregate_type = '{type}')
               DELETE FROM {s}.streams s USING gone
               WHERE s.aggregate_id = gone.id AND s.aggregate_type = '{type}'"
                 .replace("{table}", table)

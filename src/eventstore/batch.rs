@@ -102,10 +102,12 @@ async fn run_on(
         tx.rollback().await?;
     } else {
         append::write(&mut tx, &rows).await?;
-        let erased = rows.events.iter().find(|event| event.event_type == erasure::ERASED);
-        if let (Some(reach), Some(event)) = (&erasure, erased) {
-            let sealer = KeySealer(store.keys().clone());
-            reach.purge(&mut tx, &sealer, event.position).await?;
+        if let Some(reach) = &erasure {
+            let erased = rows.events.iter().filter(|event| event.event_type == erasure::ERASED);
+            let positions: Vec<i64> = erased.map(|event| event.position).collect();
+            if !positions.is_empty() {
+                reach.purge(&mut tx, &KeySealer(store.keys().clone()), &positions).await?;
+            }
         }
         for (unit, answer) in units.iter().zip(&answers) {
             let wrote = |committed: &Committed| {

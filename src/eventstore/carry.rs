@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    DomainError, RecordedEvent,
+    DomainError, Personal, RecordedEvent,
     booking::BookingEvent,
-    carried::{Booked, Past, Standing},
-    registry::{AnyEvent, AnyState},
+    carried::{Booked, FORMER, Past, Standing},
+    registry::{AggregateType, AnyEvent, AnyState},
 };
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ impl Work<'_, '_> {
             Entry { state: fold(stream, &events), sequence: events.last().map_or(0, |last| last.sequence) };
         let decided = needed(stream, &events, cut, &self.head);
         self.cache.states.pop(&command.id);
-        self.unchanged_since = Some(past(&events).updated_at);
+        self.unchanged_since = Some(past(stream, &events).updated_at);
         let recorded = self.record(command.id, before, decided, &unit.metadata, None).await;
         self.unchanged_since = None;
         let after = recorded?;
@@ -105,7 +105,7 @@ fn needed(stream: StreamRef, events: &[RecordedEvent], cut: i64, head: &Head) ->
         event.event.carried_past().is_some_and(|(_, past)| past.through_sequence == last.sequence)
     });
     if followed && !based {
-        let event = fold(stream, below).carry_over(Standing::Base, past(below));
+        let event = fold(stream, below).carry_over(Standing::Base, past(stream, below));
         all.extend(events.last().map(|last| RecordedEvent {
             position: head.position + 1,
             sequence: last.sequence + 1,
@@ -115,13 +115,13 @@ fn needed(stream: StreamRef, events: &[RecordedEvent], cut: i64, head: &Head) ->
         decided.push(event);
     }
     if whole.is_none() {
-        decided.push(fold(stream, &all).carry_over(Standing::Whole, past(&all)));
+        decided.push(fold(stream, &all).carry_over(Standing::Whole, past(stream, &all)));
     }
     decided
 }
 
 /// What is known of the events that a state was folded from.
-fn past(events: &[RecordedEvent]) -> Past {
+fn past(stream: StreamRef, events: &[RecordedEvent]) -> Past {
     let mut created_at: Option<DateTime<Utc>> = None;
     let (mut updated_at, mut booked) = (DateTime::UNIX_EPOCH, None);
     for event in events {
@@ -141,7 +141,45 @@ fn past(events: &[RecordedEvent]) -> Past {
     let (through_sequence, through_position) =
         events.last().map_or((0, 0), |last| (last.sequence, last.position));
     let created_at = created_at.unwrap_or(updated_at);
-    Past { through_sequence, through_position, created_at, updated_at, booked }
+    let former = former(stream, events);
+    Past { through_sequence, through_position, created_at, updated_at, booked, former }
+}
+
+/// The addresses that a customer or an account had, and has no more; none of one that is gone.
+fn former(stream: StreamRef, events: &[RecordedEvent]) -> Option<Personal<Vec<String>>> {
+    if !matches!(stream.aggregate_type, AggregateType::Customer | AggregateType::User) {
+        return None;
+    }
+    let (mut now, mut is_gone) = (None, false);
+    fold(stream, events).visit_personal(&mut |field, _, slot| {
+        is_gone |= slot.value().is_none();
+        if field == "email" {
+            now = address(slot.value());
+        }
+    });
+    if is_gone {
+        return None;
+    }
+    let mut former: Vec<String> = Vec::new();
+    for event in events {
+        event.event.clone().visit_personal(&mut |field, _, slot| {
+            let known = match (field, slot.value()) {
+                ("email", value) => address(value).into_iter().collect(),
+                (FORMER, Some(value)) => serde_json::from_value(value).unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            for address in known {
+                if Some(&address) != now.as_ref() && !former.contains(&address) {
+                    former.push(address);
+                }
+            }
+        });
+    }
+    (!former.is_empty()).then(|| Personal::new(former))
+}
+
+fn address(value: Option<serde_json::Value>) -> Option<String> {
+    value.and_then(|value| value.as_str().map(str::to_owned))
 }
 
 fn book(booked: Option<Booked>, event: &RecordedEvent) -> Option<Booked> {

@@ -1,7 +1,7 @@
 //! Erasing a person: what it reaches, what it must wait for, and what is destroyed with the event that says so.
 //!
-//! The completing event, the destroyed keys, the sealed values and everything of the person in read models, snapshots,
-//! letters and credentials are one transaction. It has a batch to itself: nothing else is decided on a state that still
+//! The completing events, the destroyed keys, the sealed values and everything of the person in read models, snapshots,
+//! letters and credentials are one transaction. What is known by an address alone goes with the last who has the address. It has a batch to itself: nothing else is decided on a state that still
 //! knows the person, and what the lane keeps in memory is dropped after it.
 
 use std::collections::BTreeSet;
@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     CustomerId, LeadId, SubjectId, UserId,
+    carried::FORMER,
     customer::{Customer, CustomerCommand, CustomerContext},
     envelope::Metadata,
     legal_hold::{Kept, LegalHold},
@@ -45,6 +46,7 @@ pub(super) struct Reach {
     accounts: Vec<UserId>,
     /// What they asked before they were a customer, by the address they gave.
     leads: Vec<LeadId>,
+    /// Those of their addresses that nobody else has.
     addresses: Vec<String>,
 }
 
@@ -82,9 +84,13 @@ pub(super) async fn customer_context(
             held = is_held(work, id).await?;
             works_here = self::works_here(work, id).await?;
             if !held && !works_here && customer.erasure.is_some() && !customer.is_erased() {
-                let reach = Reach::find(work, id).await?;
-                subjects = reach.subjects();
-                work.erasure = Some(reach);
+                match Reach::find(work, id).await? {
+                    Some(reach) => {
+                        subjects = reach.subjects();
+                        work.erasure = Some(reach);
+                    }
+                    None => held = true,
+                }
             }
         }
     }
@@ -134,7 +140,9 @@ async fn works_here(work: &mut Work<'_, '_>, customer: CustomerId) -> Result<boo
 }
 
 impl Reach {
-    async fn find(work: &mut Work<'_, '_>, customer: CustomerId) -> Result<Self, StoreError> {
+    /// `None` where a legal hold keeps another customer who has one of their addresses: that may be the same person, and whose
+    /// leads and letters these are nobody can tell.
+    async fn find(work: &mut Work<'_, '_>, customer: CustomerId) -> Result<Option<Self>, StoreError> {
         let sql = work.schema.sql("SELECT id FROM {s}.users WHERE customer_id = $1 AND status <> 'deleted'");
         let accounts: Vec<Uuid> = sqlx::query_scalar(&sql)
             .bind(customer.0)
@@ -163,14 +171,20 @@ impl Reach {
         let mut reader = Reader::disclosing(&work.schema, work.store.keys());
         for stream in std::iter::once(of_customer).chain(of_users) {
             for mut event in reader.stream(work.tx, stream, Until::End).await? {
-                event.event.visit_personal(&mut |field, _, slot| {
-                    if field == "email" {
-                        addresses.extend(slot.value().and_then(|value| value.as_str().map(str::to_owned)));
+                // Those from before a cut are in what was carried over it.
+                event.event.visit_personal(&mut |field, _, slot| match (field, slot.value()) {
+                    ("email", Some(value)) => addresses.extend(value.as_str().map(str::to_owned)),
+                    (FORMER, Some(value)) => {
+                        addresses.extend(serde_json::from_value::<Vec<String>>(value).unwrap_or_default());
                     }
+                    _ => {}
                 });
             }
         }
-        let addresses: Vec<String> = addresses.into_iter().collect();
+        let Some(addresses) = Self::of_nobody_else(work, customer, addresses.into_iter().collect()).await?
+        else {
+            return Ok(None);
+        };
         let sql = work.schema.sql(
             "SELECT id FROM {s}.leads WHERE lower(email) = ANY(SELECT lower(a) FROM unnest($1::text[]) AS t (a)) ORDER BY id",
         );
@@ -179,13 +193,44 @@ impl Reach {
             .fetch_all(&mut **work.tx)
             .await
             .map_err(StoreError::db("look for a customer's leads"))?;
-        Ok(Self {
+        Ok(Some(Self {
             customer,
             users: users.into_iter().map(UserId).collect(),
             accounts: accounts.into_iter().map(UserId).collect(),
             leads: leads.into_iter().map(LeadId).collect(),
             addresses,
-        })
+        }))
+    }
+
+    /// Those of a customer's addresses that no other customer has; `None` where a legal hold keeps one who has. A record can be
+    /// given any address: what is known by the address alone may be another's, and goes with the last who has it.
+    async fn of_nobody_else(
+        work: &mut Work<'_, '_>,
+        customer: CustomerId,
+        addresses: Vec<String>,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let sql = work.schema.sql(
+            "SELECT a.address, o.id IS NOT NULL,
+                    EXISTS (SELECT FROM {s}.legal_holds h WHERE h.customer_id = o.id AND h.released_at IS NULL)
+             FROM unnest($2::text[]) AS a (address)
+             LEFT JOIN LATERAL (
+                 SELECT c.id FROM {s}.customers c
+                 WHERE lower(c.email) = lower(a.address) AND c.id <> $1 AND c.erased_at IS NULL
+                 UNION
+                 SELECT u.customer_id FROM {s}.users u
+                 WHERE u.email_key = lower(a.address) AND u.customer_id <> $1 AND u.status <> 'deleted'
+             ) AS o (id) ON true",
+        );
+        let found: Vec<(String, bool, bool)> = sqlx::query_as(&sql)
+            .bind(customer.0)
+            .bind(&addresses)
+            .fetch_all(&mut **work.tx)
+            .await
+            .map_err(StoreError::db("look for others who have a customer's addresses"))?;
+        if found.iter().any(|(_, _, held)| *held) {
+            return Ok(None);
+        }
+        Ok(Some(found.into_iter().filter(|(_, others, _)| !others).map(|(address, _, _)| address).collect()))
     }
 
     /// Whose keys are destroyed besides the customer's own.
@@ -202,16 +247,16 @@ impl Reach {
         self.leads.iter().map(|lead| lead.0).collect()
     }
 
-    /// Destroys what the event at this position says is destroyed, and every copy of it.
+    /// Destroys what the events at these positions say is destroyed, and every copy of it.
     pub(super) async fn purge(
         &self,
         tx: &mut TenantTx<'_>,
         sealer: &dyn Sealer,
-        position: i64,
+        positions: &[i64],
     ) -> Result<(), StoreError> {
         let schema = tx.schema().clone();
         let purged = StoreError::db("forget a person");
-        self.statements(tx, &schema, sealer, position).await.map_err(purged)?;
+        self.statements(tx, &schema, sealer, positions).await.map_err(purged)?;
         for user in &self.users {
             Attached::ForgetUser(*user).write(tx).await?;
         }
@@ -223,10 +268,13 @@ impl Reach {
         tx: &mut TenantTx<'_>,
         schema: &Schema,
         sealer: &dyn Sealer,
-        position: i64,
+        positions: &[i64],
     ) -> Result<(), sqlx::Error> {
         let (customer, users, leads) = (self.customer.0, self.users(), self.leads());
-        sqlx::query(&schema.sql("SELECT {s}.erase_subjects($1)")).bind(position).execute(&mut **tx).await?;
+        let erase = schema.sql("SELECT {s}.erase_subjects($1)");
+        for position in positions {
+            sqlx::query(&erase).bind(position).execute(&mut **tx).await?;
+        }
 
         let bookings: Vec<Uuid> =
             sqlx::query_scalar(&schema.sql("SELECT id FROM {s}.bookings WHERE customer_id = $1"))

@@ -23,6 +23,9 @@ use super::StoreError;
 pub const LEAF_VERSION: u8 = 1;
 /// The most bytes of a leaf: bundles of leaves write the length of each in two.
 pub const MAX_LEAF: usize = u16::MAX as usize;
+/// How many bytes shorter than that everything but carried-over states has to be: a state that one event fills says, where it is
+/// carried over, also whose it is and how far it goes.
+pub const CARRIED_MARGIN: usize = 1_024;
 /// Bytes of salt in a commitment.
 pub const SALT_BYTES: usize = 32;
 const COMMITMENT_DOMAIN: &[u8] = b"daybook personal value v1";

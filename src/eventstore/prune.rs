@@ -5,11 +5,15 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    audit_export::UNFINISHED_FOR,
+    audit_export::{AuditExport, UNFINISHED_FOR},
     audit_trail::{AuditTrailCommand, AuditTrailContext},
-    registry::AggregateType,
+    legal_hold::LegalHold,
+    registry::{AggregateType, Registered as _},
 };
-use daybook_projections::{Schema, audit_prunings::ENDS_WITH_ITS_HISTORY};
+use daybook_projections::{
+    Schema,
+    audit_prunings::{ENDS_WITH_ITS_HISTORY, pruned},
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -37,6 +41,8 @@ pub enum Hindrance {
     UnfinishedExport,
     /// Something happened to what had seemed to be over.
     NotCarriedOver,
+    /// The tenant's plan keeps more by now.
+    PlanChanged,
 }
 
 impl Hindrance {
@@ -47,6 +53,7 @@ impl Hindrance {
         Self::LegalHold,
         Self::UnfinishedExport,
         Self::NotCarriedOver,
+        Self::PlanChanged,
     ];
 
     /// The name it is told by.
@@ -57,6 +64,7 @@ impl Hindrance {
             Self::LegalHold => "legal_hold",
             Self::UnfinishedExport => "unfinished_export",
             Self::NotCarriedOver => "not_carried_over",
+            Self::PlanChanged => "plan_changed",
         }
     }
 }
@@ -71,6 +79,27 @@ pub async fn pruned_through(connection: &mut PgConnection, schema: &Schema) -> R
         .fetch_one(connection)
         .await
         .map_err(StoreError::db("read up to where a log is pruned"))
+}
+
+/// The position up to which a log is pruned, by its read model and by its newest event that says so; 0 where there is none. The
+/// event outlives what it lets go, so that both are the same, unless the read model was written to by somebody.
+///
+/// # Errors
+/// When PostgreSQL refuses or the event is not of a known form.
+pub async fn said_through(connection: &mut PgConnection, schema: &Schema) -> Result<(i64, i64), StoreError> {
+    // One statement, so that another run's pruning is in both or in neither.
+    let (model, position, leaf): (i64, Option<i64>, Option<Vec<u8>>) = sqlx::query_as(&schema.sql(
+        "SELECT (SELECT coalesce(max(through_position), 0) FROM {s}.audit_prunings), e.position, e.leaf
+         FROM (SELECT 1) AS one
+         LEFT JOIN (SELECT position, leaf FROM {s}.events WHERE event_type = 'audit.pruned'
+                    ORDER BY position DESC LIMIT 1) AS e ON true",
+    ))
+    .fetch_one(connection)
+    .await
+    .map_err(StoreError::db("read up to where a log is pruned"))?;
+    let (Some(position), Some(leaf)) = (position, leaf) else { return Ok((model, 0)) };
+    let event = Leaf::decode(&leaf, position)?.into_recorded(position)?.event;
+    Ok((model, pruned(&event).map_or(0, |pruning| pruning.through_position)))
 }
 
 /// What stands in the way of pruning a log up to a position, by what its own schema says. Asked before anything is done,
@@ -165,7 +194,10 @@ pub(super) async fn context(
 ) -> Result<AuditTrailContext, StoreError> {
     let AuditTrailCommand::Prune { through_position, .. } = command;
     let schema = work.schema.clone();
-    let mut hindrance = hindrance(work.tx, &schema, *through_position).await?;
+    let mut hindrance = match in_this_batch(work, *through_position) {
+        Some(hindrance) => Some(hindrance),
+        None => hindrance(work.tx, &schema, *through_position).await?,
+    };
     if hindrance.is_none() && went_on(work, *through_position).await? {
         hindrance = Some(Hindrance::NotCarriedOver);
     }
@@ -174,6 +206,24 @@ pub(super) async fn context(
         id: schema.log_id(),
         head: work.head.position,
         hindrance: hindrance.map(Hindrance::as_str),
+    })
+}
+
+/// What was decided just before in this very batch and is not among the rows yet: a hold that keeps a part of what is to go,
+/// an export that begins below the cut.
+fn in_this_batch(work: &Work<'_, '_>, cut: i64) -> Option<Hindrance> {
+    work.touched_states().find_map(|(_, _, after)| {
+        let held = LegalHold::of(after)
+            .filter(|hold| hold.release.is_none())
+            .and_then(|hold| hold.held.as_ref())
+            .is_some_and(|held| held.from() <= cut);
+        let exported = AuditExport::of(after)
+            .is_some_and(|export| export.id.is_some() && export.ended.is_none() && export.after < cut);
+        match (held, exported) {
+            (true, _) => Some(Hindrance::LegalHold),
+            (false, true) => Some(Hindrance::UnfinishedExport),
+            (false, false) => None,
+        }
     })
 }
 

@@ -15,7 +15,7 @@ use super::{
     append::{self, NewEvent, NewSealed},
     batch::{Undo, Work},
     cache::Entry,
-    leaf::{Leaf, MAX_LEAF, format_time},
+    leaf::{CARRIED_MARGIN, Leaf, MAX_LEAF, format_time},
     load, seal,
 };
 use crate::random;
@@ -117,7 +117,9 @@ impl Work<'_, '_> {
             nonce: hex::encode(random_bytes::<16>()?),
         }
         .encode()?;
-        if leaf.len() > MAX_LEAF {
+        // What a command may not write is kept free for the state that is carried over: it says a little more than the event.
+        let most = if carried { MAX_LEAF } else { MAX_LEAF - CARRIED_MARGIN };
+        if leaf.len() > most {
             return Err(
                 DomainError::field("", "too_long", "all of it together is too long for one event").into()
             );

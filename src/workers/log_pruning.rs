@@ -46,6 +46,8 @@ const DELETED: i64 = 5_000;
 const COMPARED: i64 = 4_096;
 /// No checkpoint could be signed: others do so at the same time, again and again.
 const UNSIGNED: &str = "unsigned_checkpoint";
+/// A state does not fit into an event.
+const TOO_LONG: &str = "state_too_long";
 /// How often a unit is tried again that met a command to one of its streams in the same batch.
 const TRIES: u32 = 20;
 
@@ -88,6 +90,9 @@ pub enum PruneError {
     /// The ledger could not be read or written.
     #[error("prune a log")]
     Ledger(#[from] LedgerError),
+    /// What goes on has a state that is too long for an event.
+    #[error("{} {} is too long to be carried over", .0.aggregate_type.as_str(), .0.id)]
+    TooLong(StreamRef),
     /// Too many commands kept coming to a stream that was to be carried over.
     #[error("a stream is too busy to be carried over")]
     Busy,
@@ -136,7 +141,7 @@ pub async fn run(ledger: Ledger, settings: WorkerSettings, stop: CancellationTok
 /// When PostgreSQL refuses or the log is corrupt. What was done stays, and the next run goes on from there.
 pub async fn prune_tenant(ledger: &Ledger, tenant: TenantId) -> Result<Option<PruneReport>, PruneError> {
     match cut(ledger.store().database(), tenant).await? {
-        Some(cut) => prune(ledger, &Schema::tenant(tenant), cut).await.map(Some),
+        Some(cut) => prune_by(ledger, &Schema::tenant(tenant), cut, Some(tenant)).await.map(Some),
         None => Ok(None),
     }
 }
@@ -170,11 +175,21 @@ pub async fn plan(store: &EventStore, schema: &Schema, cut: Cut) -> Result<Prune
     Ok(PruneReport { cut, through_position, events, carried: 0, deleted: 0, refused })
 }
 
-/// Prunes a log of what was recorded before a cut.
+/// Prunes a log of what was recorded before a cut, whatever a plan says.
 ///
 /// # Errors
 /// When PostgreSQL refuses or the log is corrupt. What was done stays, and the next run goes on from there.
 pub async fn prune(ledger: &Ledger, schema: &Schema, cut: Cut) -> Result<PruneReport, PruneError> {
+    prune_by(ledger, schema, cut, None).await
+}
+
+/// `plan_of`: whose plan the cut is by.
+async fn prune_by(
+    ledger: &Ledger,
+    schema: &Schema,
+    cut: Cut,
+    plan_of: Option<TenantId>,
+) -> Result<PruneReport, PruneError> {
     let store = ledger.store();
     let mut report = plan(store, schema, cut).await?;
     let through = report.through_position;
@@ -191,12 +206,28 @@ pub async fn prune(ledger: &Ledger, schema: &Schema, cut: Cut) -> Result<PruneRe
         return Ok(report);
     }
     for _ in 0..TRIES {
-        report.carried += carry_over(store, schema, through).await?;
+        match carry_over(store, schema, through).await {
+            Ok(carried) => report.carried += carried,
+            Err(PruneError::TooLong(stream)) => {
+                let (aggregate_type, id) = (stream.aggregate_type.as_str(), stream.id);
+                tracing::warn!(worker = ACTOR, %schema, aggregate_type, %id, "too long to be carried over");
+                report.refused = Some(TOO_LONG);
+                return Ok(report);
+            }
+            Err(error) => return Err(error),
+        }
         report.refused = sign(ledger, schema).await?;
         if report.refused.is_some() {
             return Ok(report);
         }
         let root = ledger.root_at(schema, through.unsigned_abs()).await?;
+        // All of that takes its time, in which the tenant may have moved to a plan that keeps more.
+        if let Some(tenant) = plan_of
+            && keeps_more(store.database(), schema, tenant, through).await?
+        {
+            report.refused = Some(Hindrance::PlanChanged.as_str());
+            return Ok(report);
+        }
         report.refused = say_so(store, schema, cut, through, hex::encode(root)).await?;
         // Something that had seemed to be over went on meanwhile.
         if report.refused != Some(Hindrance::NotCarriedOver.as_str()) {
@@ -210,6 +241,20 @@ pub async fn prune(ledger: &Ledger, schema: &Schema, cut: Cut) -> Result<PruneRe
         }
     }
     Ok(report)
+}
+
+/// Whether a tenant's plan, as it is now, keeps events up to a position.
+async fn keeps_more(
+    database: &Database,
+    schema: &Schema,
+    tenant: TenantId,
+    through: i64,
+) -> Result<bool, PruneError> {
+    let Some(now) = cut(database, tenant).await? else { return Ok(true) };
+    let mut tx = TenantTx::begin(database.app(), schema, Access::Read).await?;
+    let last = log::last_before(&mut tx, now.at).await.map_err(TenancyError::db(FIND))?;
+    tx.release();
+    Ok(last < through)
 }
 
 /// Signs the log as it is; answers with what is wrong with it, if anything is.
@@ -309,6 +354,17 @@ async fn carry_some(
             Err(StoreError::Refused { error: DomainError::VersionConflict, .. }) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
+            // The only thing to be found wrong with what is carried over. Which it is shows one by one.
+            Err(StoreError::Refused { error: DomainError::Validation { .. }, .. }) => {
+                if let [stream] = streams {
+                    return Err(PruneError::TooLong(*stream));
+                }
+                let mut carried = 0;
+                for stream in streams.chunks(1) {
+                    carried += Box::pin(carry_some(store, schema, stream, cut)).await?;
+                }
+                return Ok(carried);
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -356,9 +412,13 @@ pub async fn delete(ledger: &Ledger, schema: &Schema) -> Result<Result<u64, &'st
         .acquire()
         .await
         .map_err(TenancyError::db("connect as the owner"))?;
-    let through = prune::pruned_through(&mut connection, schema).await?;
+    let (through, said) = prune::said_through(&mut connection, schema).await?;
     if !prune::has_events(&mut connection, schema, through).await? {
         return Ok(Ok(0));
+    }
+    // Nothing is deleted because of a row that anybody may have written who writes read models.
+    if through != said {
+        return Ok(Err(Cause::ReadModelMismatch.as_str()));
     }
     if let Some(refused) = sign(ledger, schema).await? {
         return Ok(Err(refused));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use daybook_domain::{TenantId, tenant::DOWNGRADE_GRACE};
 use daybook_projections::{Schema, months::MonthlyLog};
-use sqlx::{Executor as _, PgPool};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,10 +24,17 @@ use crate::{
 const FIRST: Duration = Duration::from_secs(60);
 /// For how many days the platform's own messages are kept.
 const PLATFORM_DAYS: i32 = 90;
-/// Whether a legal hold keeps a tenant's records from going: one on a customer does as well, who may be in any of them.
-async fn is_held(owner: &PgPool, schema: &Schema) -> Result<bool, sqlx::Error> {
+/// Whether a legal hold keeps a tenant's records from going: one on a customer does as well, who may be in any of them. Asked in
+/// the transaction that takes them away, and under the lock of the log's head: a hold is placed before it, and seen, or after it.
+async fn is_held(connection: &mut PgConnection, schema: &Schema) -> Result<bool, sqlx::Error> {
+    // Neither has the platform's log holds, nor do its messages wait for any.
+    if schema.tenant_id().is_none() {
+        return Ok(false);
+    }
+    sqlx::query(&schema.sql("SELECT position FROM {s}.log_head FOR SHARE")).execute(&mut *connection).await?;
+    // A statement of its own, whose snapshot is taken when the lock is had.
     let sql = schema.sql("SELECT EXISTS (SELECT FROM {s}.legal_holds WHERE released_at IS NULL)");
-    sqlx::query_scalar(&sql).fetch_one(owner).await
+    sqlx::query_scalar(&sql).fetch_one(connection).await
 }
 
 /// For how many days the history of a tenant `t` on the plan `p` is kept at `$1`, as `retention` has it: the plan's days, or
@@ -45,7 +52,14 @@ pub async fn run(store: EventStore, settings: WorkerSettings, stop: Cancellation
     let mut pause = FIRST.min(settings.retention);
     while !wait(pause, &stop).await {
         pause = settings.retention;
-        let now = crate::clock::now();
+        // By the clock that the rows have their times from, not by this node's.
+        let now = match database_now(store.database()).await {
+            Ok(now) => now,
+            Err(error) => {
+                failed(&error);
+                continue;
+            }
+        };
         match drop_expired(store.database(), now).await {
             Ok(0) => {}
             Ok(dropped) => tracing::info!(dropped, "months of logs were past retention"),
@@ -57,6 +71,13 @@ pub async fn run(store: EventStore, settings: WorkerSettings, stop: Cancellation
             Err(error) => failed(&error),
         }
     }
+}
+
+async fn database_now(database: &Database) -> Result<DateTime<Utc>, TenancyError> {
+    sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(database.owner())
+        .await
+        .map_err(TenancyError::db("ask for the time"))
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) {
@@ -94,14 +115,13 @@ pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64
             continue;
         }
         let schema = Schema::tenant(TenantId(tenant));
-        if is_held(database.owner(), &schema).await.map_err(TenancyError::db(attempted))? {
-            continue;
-        }
         let mut tx = database.owner().begin().await.map_err(TenancyError::db(attempted))?;
-        // Who writes to the log waits behind this; rather than for long, it is done the next time.
-        let sql = format!("SET LOCAL lock_timeout = '2s'; DROP TABLE IF EXISTS {schema}.{table}");
-        match tx.execute(sql.as_str()).await {
-            Ok(_) => tx.commit().await.map_err(TenancyError::db(attempted))?,
+        match drop_unless_held(&mut tx, &schema, &table).await {
+            Ok(true) => tx.commit().await.map_err(TenancyError::db(attempted))?,
+            Ok(false) => {
+                tx.rollback().await.map_err(TenancyError::db(attempted))?;
+                continue;
+            }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(%schema, table, error, "a month of a log is not dropped yet");
@@ -111,6 +131,19 @@ pub async fn drop_expired(database: &Database, now: DateTime<Utc>) -> Result<u64
         dropped += 1;
     }
     Ok(dropped)
+}
+
+/// Drops a month, unless a hold keeps it: then `false`, and it is to be rolled back.
+async fn drop_unless_held(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    table: &str,
+) -> Result<bool, sqlx::Error> {
+    // Who writes to the log waits behind this; rather than for long, it is done the next time. The head is locked last: commands
+    // do not wait for those who wait for the month.
+    let sql = format!("SET LOCAL lock_timeout = '2s'; DROP TABLE IF EXISTS {schema}.{table}");
+    connection.execute(sql.as_str()).await?;
+    Ok(!is_held(connection, schema).await?)
 }
 
 /// For how many days the history of a larger plan counts that was left.
@@ -150,12 +183,19 @@ pub async fn messages(store: &EventStore, now: DateTime<Utc>) -> Result<u64, Out
     for (schema, days) in std::iter::once((Schema::platform(), PLATFORM_DAYS)).chain(tenants) {
         let mut connection = owner.acquire().await?;
         let before = now - TimeDelta::days(days.into());
-        let held = schema.tenant_id().is_some() && is_held(owner, &schema).await?;
-        let mut more = !held;
-        while more {
-            let some = outbox::prune(&mut connection, &schema, before, BATCH).await?;
+        loop {
+            // A transaction each: a hold that is placed meanwhile keeps what is left.
+            let mut tx = connection.begin().await?;
+            if is_held(&mut tx, &schema).await? {
+                tx.rollback().await?;
+                break;
+            }
+            let some = outbox::prune(&mut tx, &schema, before, BATCH).await?;
+            tx.commit().await?;
             deleted += some;
-            more = some >= BATCH.unsigned_abs();
+            if some < BATCH.unsigned_abs() {
+                break;
+            }
         }
         while outbox::seal_recipients(&mut connection, &schema, &sealer, BATCH).await? > 0 {}
     }

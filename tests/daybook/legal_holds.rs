@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    erasure::erase,
+    erasure::{erase, known_leads},
     masquerade_attacks::hijack,
     support::{
         app::{Answer, TestApp, TestTenant, eventually, id},
@@ -141,6 +141,33 @@ async fn an_erasure_waits_for_every_hold_against_it() {
     let actors: Vec<&Value> =
         events["items"].as_array().unwrap().iter().map(|event| &event["actor"]).collect();
     assert_eq!(actors, ["system:erasure", "system:erasure"]);
+    app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_keeps_what_another_record_with_the_address_would_take_along() {
+    let app = TestApp::start_with(generous()).await;
+    let tenant = app.tenant("camp").await;
+    let register = async |name: &str, email: &str| {
+        let body = json!({"name": name, "email": email});
+        id(&app.post(&tenant, "/customers", &body).await.expect(201))
+    };
+    let (ada, eve) = (register("Ada", "ada@example.org").await, register("Eve", "eve@example.org").await);
+    let lead = json!({"name": "Ada", "email": "ada@example.org", "message": "Is there room?"});
+    app.anonymous_at(&tenant, "/public/leads", &lead).await.expect(201);
+    let hold = place(&app, &tenant, Some(ada)).await;
+    let path = format!("/customers/{eve}");
+    let change = json!({"email": "Ada@Example.org"});
+    app.request(&tenant, Method::PATCH, &path, &[("If-Match", "*")], Some(&change)).await.expect(200);
+    assert_eq!(erase(&app, &tenant, eve).await.expect(202).text("status"), "queued");
+    assert_eq!(finisher::finish(&app.store, &tenant.schema()).await.unwrap(), 0);
+    assert_eq!(known_leads(&app, &tenant).await, 1);
+    let why = json!({"reason": "the case is closed"});
+    release(&app, &tenant, hold, Some(&why)).await.expect(204);
+    eventually("Eve is erased", Duration::from_secs(10), async || status(&app, &tenant, eve).await == "done")
+        .await;
+    // Ada has the address as well.
+    assert_eq!(known_leads(&app, &tenant).await, 1);
     app.shut_down().await;
 }
 

@@ -65,6 +65,7 @@ mod postgres_es;
 mod profile;
 mod projections;
 mod pruning;
+mod pruning_races;
 mod public;
 mod races;
 mod redacted_writes;

@@ -57,6 +57,7 @@ fn past(through_sequence: usize) -> Past {
         created_at: DateTime::UNIX_EPOCH,
         updated_at: DateTime::UNIX_EPOCH,
         booked: None,
+        former: None,
     }
 }
 
@@ -151,5 +152,23 @@ fn what_was_erased_stays_erased() {
             let carried = through_the_log(&state.carry_over(Standing::Whole, past(1)));
             assert_eq!(carried.carried().unwrap().state, state);
         }
+    }
+}
+
+#[test]
+fn the_addresses_a_person_had_are_sealed_as_theirs() {
+    for aggregate_type in [AggregateType::Customer, AggregateType::User] {
+        let former = Some(Personal::new(vec!["former@canary.example".to_owned()]));
+        let state = fold(aggregate_type, [&examples(aggregate_type)[0]]);
+        let event = state.carry_over(Standing::Whole, Past { former, ..past(1) });
+        assert_eq!(through_the_log(&event), event);
+        let (mut name, mut addresses) = (None, None);
+        event.clone().visit_personal(&mut |field, subject, _| match field {
+            "name" => name = Some(subject),
+            FORMER => addresses = Some(subject),
+            _ => {}
+        });
+        assert!(addresses.is_some());
+        assert_eq!(addresses, name);
     }
 }

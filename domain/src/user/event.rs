@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, User, UserRole, UserStatus};
 use crate::{
-    CustomerId, Decider as _, Event, Personal, PersonalVisitor, ResetId, ResourceId, SessionId, UserId,
+    CustomerId, Decider as _, Event, Personal, PersonalVisitor, ResetId, ResourceId, SessionId, SubjectId,
+    UserId,
     carried::CarriedOver,
     permission::Module,
     text::{Email, Name},
@@ -226,7 +227,10 @@ impl Event for UserEvent {
             }
             Self::InvitationAccepted { user_id, name } => (user_id, None, name.as_mut()),
             Self::Updated { user_id, email, name } => (user_id, email.as_mut(), name.as_mut()),
-            Self::CarriedOver(carried) => return carried.state.visit_personal(visit),
+            Self::CarriedOver(carried) => {
+                carried.past.visit_personal(carried.state.id.map(SubjectId::from), visit);
+                return carried.state.visit_personal(visit);
+            }
             Self::InvitationRevoked { .. }
             | Self::RoleChanged { .. }
             | Self::Assigned { .. }

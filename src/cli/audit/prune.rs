@@ -29,12 +29,13 @@ pub struct PruneArgs {
 pub async fn run(runtime: &Runtime, args: &PruneArgs) -> anyhow::Result<()> {
     let tenant = runtime.admin.find(&args.tenant).await?;
     let (store, schema) = (&runtime.store, Schema::tenant(tenant.id));
-    let cut = log_pruning::cut(store.database(), tenant.id).await?.context("the tenant has no plan")?;
+    const NONE: &str = "the tenant has no plan";
     let report = if args.dry_run {
+        let cut = log_pruning::cut(store.database(), tenant.id).await?.context(NONE)?;
         log_pruning::plan(store, &schema, cut).await?
     } else {
         let ledger = ledger_of(runtime)?;
-        log_pruning::prune(&ledger, &schema, cut).await?
+        log_pruning::prune_tenant(&ledger, tenant.id).await?.context(NONE)?
     };
     if args.json {
         say(json!({ "tenant": tenant.slug, "dry_run": args.dry_run, "pruning": report }));
@@ -42,8 +43,8 @@ pub async fn run(runtime: &Runtime, args: &PruneArgs) -> anyhow::Result<()> {
         say(format_args!(
             "{}: {} days of history are kept, from {} on",
             tenant.slug,
-            cut.history_days,
-            format_time(cut.at)
+            report.cut.history_days,
+            format_time(report.cut.at)
         ));
         let (events, through) = (report.events, report.through_position);
         match (report.refused, args.dry_run) {

@@ -34,7 +34,8 @@ pub struct EraseCustomer {
 }
 
 /// Erase a customer: their name and contacts, the notes of their bookings, their accounts, what they asked before they were a
-/// customer (by their e-mail addresses). That something happened stays in the log, and every proof holds; about whom is
+/// customer (by their e-mail addresses; where another customer has the address, it goes with the last who has it, and a legal
+/// hold on one of them holds for all: find them with `GET /customers?email=`, and erase each). That something happened stays in the log, and every proof holds; about whom is
 /// gone, and nobody can bring it back. With a booking that is not over it is 409 `wrong_state`. Under a legal hold it
 /// is queued (202), and done when the hold is released; meanwhile they cannot book. Asking again answers where it stands.
 #[utoipa::path(

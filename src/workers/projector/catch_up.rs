@@ -52,8 +52,14 @@ struct Leased {
 /// When PostgreSQL refuses or the log is corrupt; nothing was changed then.
 pub async fn step(store: &EventStore, schema: &Schema, stepper: Stepper) -> Result<Step, ProjectorError> {
     let mut tx = TenantTx::begin(store.database().app(), schema, Access::Write).await?;
-    if !behind(&mut tx).await? {
-        return Ok(Step::Quiet);
+    match behind(&mut tx).await? {
+        Behind::Nothing => return Ok(Step::Quiet),
+        Behind::Some => {}
+        Behind::New(missing) => {
+            make_checkpoints(&mut tx, schema, &missing).await?;
+            tx.commit().await?;
+            tx = TenantTx::begin(store.database().app(), schema, Access::Write).await?;
+        }
     }
     let mut leased = lease(&mut tx, stepper).await?;
     let Some(from) = leased.iter().map(|leased| leased.position).min() else { return Ok(Step::NotOurs) };
@@ -86,8 +92,16 @@ pub async fn step(store: &EventStore, schema: &Schema, stepper: Stepper) -> Resu
 /// The log's head beside a checkpoint: its name, version and position.
 type HeadRow = (i64, Option<String>, Option<i32>, Option<i64>);
 
-/// Whether some projection of this binary's version is not at the head. Makes the checkpoints of new ones.
-async fn behind(connection: &mut PgConnection) -> Result<bool, ProjectorError> {
+/// What is not at the head.
+enum Behind {
+    Nothing,
+    Some,
+    /// Among them are projections without a checkpoint.
+    New(Vec<&'static dyn Projection>),
+}
+
+/// Which projections of this binary's version are not at the head.
+async fn behind(connection: &mut PgConnection) -> Result<Behind, ProjectorError> {
     let rows: Vec<HeadRow> = sqlx::query_as(
         "SELECT h.position, c.name, c.version, c.position
          FROM log_head h LEFT JOIN projection_checkpoints c ON true",
@@ -95,26 +109,42 @@ async fn behind(connection: &mut PgConnection) -> Result<bool, ProjectorError> {
     .fetch_all(&mut *connection)
     .await
     .map_err(ProjectorError::db("compare the projections with the head"))?;
-    let Some(head) = rows.first().map(|row| row.0) else { return Ok(false) };
+    let Some(head) = rows.first().map(|row| row.0) else { return Ok(Behind::Nothing) };
     let known = |name: &str| rows.iter().find(|row| row.1.as_deref() == Some(name));
     let missing: Vec<&'static dyn Projection> =
         ALL.iter().copied().filter(|projection| known(projection.name()).is_none()).collect();
     let behind = ALL.iter().any(|projection| {
         known(projection.name()).is_some_and(|row| row.2 == Some(projection.version()) && row.3 < Some(head))
     });
-    if missing.is_empty() || head == 0 {
-        return Ok(behind);
-    }
-    sqlx::query(
-        "INSERT INTO projection_checkpoints (name, version) SELECT * FROM UNNEST($1::text[], $2::integer[])
+    Ok(match (missing.is_empty() || head == 0, behind) {
+        (false, _) => Behind::New(missing),
+        (true, true) => Behind::Some,
+        (true, false) => Behind::Nothing,
+    })
+}
+
+/// Makes the checkpoints of new projections. To be committed before anything is read for them: from then on nothing is
+/// pruned that they have not seen. The log's head is locked, so that no pruning is on its way which did not see them.
+pub(super) async fn make_checkpoints(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    projections: &[&'static dyn Projection],
+) -> Result<(), ProjectorError> {
+    let attempted = "make the checkpoints of new projections";
+    sqlx::query(&schema.sql("SELECT position FROM {s}.log_head FOR SHARE"))
+        .execute(&mut *connection)
+        .await
+        .map_err(ProjectorError::db(attempted))?;
+    sqlx::query(&schema.sql(
+        "INSERT INTO {s}.projection_checkpoints (name, version) SELECT * FROM UNNEST($1::text[], $2::integer[])
          ON CONFLICT (name) DO NOTHING",
-    )
-    .bind(missing.iter().map(|projection| projection.name()).collect::<Vec<_>>())
-    .bind(missing.iter().map(|projection| projection.version()).collect::<Vec<_>>())
+    ))
+    .bind(projections.iter().map(|projection| projection.name()).collect::<Vec<_>>())
+    .bind(projections.iter().map(|projection| projection.version()).collect::<Vec<_>>())
     .execute(connection)
     .await
-    .map_err(ProjectorError::db("make the checkpoints of new projections"))?;
-    Ok(true)
+    .map_err(ProjectorError::db(attempted))?;
+    Ok(())
 }
 
 /// Takes or renews the leases that are free, ours, or past their time by the database's clock. The rows stay

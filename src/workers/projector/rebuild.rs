@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use super::{
     ProjectorError,
+    catch_up::make_checkpoints,
     fold::{fold, fold_beginnings, read},
     scratch,
 };
-use crate::eventstore::{EventStore, load::Reader};
+use crate::eventstore::{EventStore, load::Reader, prune};
 
 /// Events folded in one transaction: more than a live batch, as nobody waits for the rows.
 const BATCH: i64 = 5_000;
@@ -78,26 +79,37 @@ async fn run(
     let schema = rebuild.schema;
     let mut reading =
         store.database().owner().acquire().await.map_err(ProjectorError::db("connect as the owner"))?;
-    rebuild.prepare(connection).await?;
+    let attempted = "make a rebuilt projection's checkpoint";
+    let mut tx = connection.begin().await.map_err(ProjectorError::db(attempted))?;
+    make_checkpoints(&mut tx, schema, &[rebuild.projection]).await?;
+    tx.commit().await.map_err(ProjectorError::db(attempted))?;
 
     let mut reader = Reader::disclosing(schema, store.keys());
-    rebuild.begin(connection, &mut reader).await?;
-    let mut run = read(&mut reader, &mut reading, 0, BATCH).await?;
-    let mut head = 0;
-    while let Some(last) = run.end() {
-        if last > head {
-            head = self::head(connection, schema).await?;
+    loop {
+        rebuild.prepare(connection).await?;
+        rebuild.begin(connection, &mut reader).await?;
+        if rebuild.replay(connection, &mut reading, &mut reader, progress).await?
+            && let Some(report) = rebuild.switch_with_retries(connection, &mut reader).await?
+        {
+            progress(report.position, report.position);
+            return Ok(report);
         }
-        // PostgreSQL folds one batch while the next is read and decoded.
-        let (folded, next) =
-            tokio::join!(rebuild.batch(connection, &run), read(&mut reader, &mut reading, last, BATCH));
-        folded?;
-        run = next?;
-        progress(rebuild.position, head);
+        tracing::info!(%schema, projection = rebuild.projection.name(), "pruned meanwhile: its rebuild begins again");
     }
-    let report = rebuild.switch_with_retries(connection, &mut reader).await?;
-    progress(report.position, report.position);
-    Ok(report)
+}
+
+/// The next run after a position; `None` where the log is pruned beyond it by now. What a rebuild has folded so far goes on
+/// with nothing then: it has to begin again, with what the log begins with now.
+async fn next(
+    reader: &mut Reader<'_>,
+    connection: &mut PgConnection,
+    schema: &Schema,
+    after: i64,
+) -> Result<Option<Run>, ProjectorError> {
+    let run = read(reader, &mut *connection, after, BATCH).await?;
+    // Asked afterwards: as the cut only rises, none of it was past this when the run was read.
+    let pruned = prune::pruned_through(connection, schema).await?;
+    Ok((pruned <= after).then_some(run))
 }
 
 /// Drops what killed rebuilds left, of every tenant: the rows in it are of nobody's use, and may know people who were
@@ -138,7 +150,8 @@ async fn head(connection: &mut PgConnection, schema: &Schema) -> Result<i64, Pro
 }
 
 impl Rebuild<'_> {
-    async fn prepare(&self, connection: &mut PgConnection) -> Result<(), ProjectorError> {
+    async fn prepare(&mut self, connection: &mut PgConnection) -> Result<(), ProjectorError> {
+        self.parked.clear();
         let scratch = &self.scratch;
         let attempted = "prepare a rebuild";
         let mut tx = connection.begin().await.map_err(ProjectorError::db(attempted))?;
@@ -160,19 +173,55 @@ impl Rebuild<'_> {
         tx.commit().await.map_err(ProjectorError::db(attempted))
     }
 
-    /// Folds what a pruned log begins with.
+    /// Folds what a pruned log begins with, and begins at the cut; all of one snapshot.
     async fn begin(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         reader: &mut Reader<'_>,
     ) -> Result<(), ProjectorError> {
         let attempted = "begin a rebuild of a pruned log";
-        let mut tx = connection.begin().await.map_err(ProjectorError::db(attempted))?;
+        let mut tx = connection
+            .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            .await
+            .map_err(ProjectorError::db(attempted))?;
         tx.execute(format!("SET LOCAL search_path = {}", self.scratch).as_str())
             .await
             .map_err(ProjectorError::db(attempted))?;
+        self.position = prune::pruned_through(&mut tx, self.schema).await?;
         fold_beginnings(reader, &mut tx, &[self.projection]).await?;
+        sqlx::query(&self.scratch.sql("UPDATE {s}.rebuild_state SET position = $1 WHERE run = $2"))
+            .bind(self.position)
+            .bind(self.run)
+            .execute(&mut *tx)
+            .await
+            .map_err(ProjectorError::db(attempted))?;
         tx.commit().await.map_err(ProjectorError::db(attempted))
+    }
+
+    /// Folds the log into the scratch tables, nearly to its end; `false` where it was pruned meanwhile.
+    async fn replay(
+        &mut self,
+        connection: &mut PgConnection,
+        reading: &mut PgConnection,
+        reader: &mut Reader<'_>,
+        progress: &mut (impl FnMut(i64, i64) + Send),
+    ) -> Result<bool, ProjectorError> {
+        let schema = self.schema;
+        let mut ahead = next(reader, reading, schema, self.position).await?;
+        let mut head = 0;
+        while let Some(run) = ahead {
+            let Some(last) = run.end() else { return Ok(true) };
+            if last > head {
+                head = self::head(connection, schema).await?;
+            }
+            // PostgreSQL folds one batch while the next is read and decoded.
+            let (folded, following) =
+                tokio::join!(self.batch(connection, &run), next(reader, reading, schema, last));
+            folded?;
+            ahead = following?;
+            progress(self.position, head);
+        }
+        Ok(false)
     }
 
     async fn batch(&mut self, connection: &mut PgConnection, run: &Run) -> Result<(), ProjectorError> {
@@ -212,7 +261,7 @@ impl Rebuild<'_> {
         &mut self,
         connection: &mut PgConnection,
         reader: &mut Reader<'_>,
-    ) -> Result<RebuildReport, ProjectorError> {
+    ) -> Result<Option<RebuildReport>, ProjectorError> {
         for _ in 1..SWITCH_TRIES {
             let position = self.position;
             match self.switch(connection, reader).await {
@@ -227,19 +276,20 @@ impl Rebuild<'_> {
         self.switch(connection, reader).await
     }
 
-    /// In one transaction: the rest of the log, the new tables in place of the old, the checkpoint.
+    /// In one transaction: the rest of the log, the new tables in place of the old, the checkpoint. `None`, and nothing is
+    /// changed, where the log was pruned meanwhile.
     async fn switch(
         &mut self,
         connection: &mut PgConnection,
         reader: &mut Reader<'_>,
-    ) -> Result<RebuildReport, ProjectorError> {
+    ) -> Result<Option<RebuildReport>, ProjectorError> {
         let (schema, scratch, name) = (self.schema, self.scratch.clone(), self.projection.name());
         let mut tx = connection.begin().await.map_err(ProjectorError::db("begin the switch"))?;
         tx.execute("SET LOCAL lock_timeout = '2s'").await.map_err(ProjectorError::db("begin the switch"))?;
         let live = self.lock_checkpoint(&mut tx).await?;
         // Workers stand still now; what they had seen must be seen here too, and the newest events with it.
         loop {
-            let run = read(reader, &mut tx, self.position, BATCH).await?;
+            let Some(run) = next(reader, &mut tx, schema, self.position).await? else { return Ok(None) };
             let events = run.events().len();
             if events == 0 {
                 break;
@@ -274,20 +324,12 @@ impl Rebuild<'_> {
             .await
             .map_err(ProjectorError::db("drop the scratch schema"))?;
         tx.commit().await.map_err(ProjectorError::db("commit the switch"))?;
-        Ok(RebuildReport { events: self.position, position: self.position, parked })
+        Ok(Some(RebuildReport { events: self.position, position: self.position, parked }))
     }
 
     /// Locks the live checkpoint, so that no worker folds meanwhile; answers its position.
     async fn lock_checkpoint(&self, tx: &mut Transaction<'_, Postgres>) -> Result<i64, ProjectorError> {
         let attempted = "lock the projection's checkpoint";
-        sqlx::query(&self.schema.sql(
-            "INSERT INTO {s}.projection_checkpoints (name, version) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
-        ))
-        .bind(self.projection.name())
-        .bind(self.projection.version())
-        .execute(&mut **tx)
-        .await
-        .map_err(ProjectorError::db(attempted))?;
         sqlx::query_scalar(
             &self.schema.sql("SELECT position FROM {s}.projection_checkpoints WHERE name = $1 FOR UPDATE"),
         )

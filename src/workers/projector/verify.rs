@@ -111,7 +111,8 @@ async fn run(
     tables.extend(inline_tables.iter().chain(guards).chain(LOG_TABLES).map(|table| (*table, head)));
 
     let mut cloned: Vec<&str> = tables.iter().map(|(table, _)| *table).collect();
-    cloned.push("parked_events");
+    // What read models take away with what ends, or put beside themselves.
+    cloned.extend(["parked_events", "snapshots"]);
     scratch::clone_tables(&mut tx, schema, scratch, &cloned, true).await?;
     tx.execute(format!("SET LOCAL search_path = {scratch}").as_str())
         .await

@@ -27,6 +27,8 @@ pub enum Hold {
     Command,
     /// PostgreSQL is told to commit only when it is let go, whoever is still there to hear of it.
     Late,
+    /// PostgreSQL is told to commit only when it is let go, and nobody notices but by the time it takes.
+    Delay,
 }
 
 /// The proxy.
@@ -164,6 +166,7 @@ async fn forwards(
                         }
                         return;
                     }
+                    Hold::Delay => {}
                 }
             }
         }

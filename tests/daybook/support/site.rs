@@ -161,6 +161,11 @@ impl Site {
         }
     }
 
+    /// Runs statements as the owner; `{s}` is the tenant's schema.
+    pub async fn owner_sql(&self, sql: &str) {
+        sqlx::raw_sql(&self.schema.sql(sql)).execute(self.owner()).await.unwrap();
+    }
+
     /// The position of the log.
     pub async fn head(&self) -> i64 {
         head(self.owner(), &self.schema).await
