@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use daybook_domain::{
     audit_trail::{AuditTrail, AuditTrailEvent, Pruning},
+    envelope::RecordedEvent,
     registry::AnyEvent,
 };
 use sqlx::PgConnection;
@@ -95,6 +96,13 @@ pub(crate) async fn write(
         forget_what_ended(connection, schema, row.state.pruned_through()).await?;
     }
     Ok(())
+}
+
+/// Events in pieces, each up to the next pruning, and whether it ends with one: what nothing remains of any more is not known
+/// of from there on.
+pub(crate) fn pieces(events: &[RecordedEvent]) -> impl Iterator<Item = (&[RecordedEvent], bool)> {
+    let is_pruning = |event: &RecordedEvent| pruned(&event.event).is_some();
+    events.split_inclusive(is_pruning).map(move |piece| (piece, piece.last().is_some_and(is_pruning)))
 }
 
 /// What was pruned of the log, where that is what happened.

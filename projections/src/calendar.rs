@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     Projection, ProjectionError, Run,
-    audit_prunings::pruned,
+    audit_prunings::pieces,
     inline::{column, int},
 };
 
@@ -128,10 +128,9 @@ impl Projection for Calendar {
         run: &Run,
         events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
-        // What nothing remains of any more is not known of from a pruning on.
-        for piece in events.split_inclusive(|event| pruned(&event.event).is_some()) {
+        for (piece, is_pruned) in pieces(events) {
             fold_into_rows(connection, run, piece).await?;
-            if piece.last().is_some_and(|last| pruned(&last.event).is_some()) {
+            if is_pruned {
                 forget_empty_days(connection).await?;
             }
         }

@@ -1,8 +1,9 @@
 //! Erasing a person: what it reaches, what it must wait for, and what is destroyed with the event that says so.
 //!
 //! The completing events, the destroyed keys, the sealed values and everything of the person in read models, snapshots,
-//! letters and credentials are one transaction. What is known by an address alone goes with the last who has the address. It has a batch to itself: nothing else is decided on a state that still
-//! knows the person, and what the lane keeps in memory is dropped after it.
+//! letters and credentials are one transaction. What is known by an address alone goes with the last who has the address.
+//! It has a batch to itself: nothing else is decided on a state that still knows the person, and what the lane keeps in
+//! memory is dropped after it.
 
 use std::collections::BTreeSet;
 

@@ -146,7 +146,8 @@ pub async fn prune_tenant(ledger: &Ledger, tenant: TenantId) -> Result<Option<Pr
     }
 }
 
-/// Where the cut of a tenant's log is now, by its plan, those it left not long ago, and the database's clock; `None` when there is no such tenant.
+/// Where the cut of a tenant's log is now, by its plan, those it left not long ago, and the database's clock; `None` when there
+/// is no such tenant.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
