@@ -16,7 +16,7 @@ use daybook_domain::{
     customer::CustomerEvent,
     diff::{self, diff},
     envelope::RecordedEvent,
-    personal::{ERASED_MARKER, plain, revealing},
+    personal::{ERASED_MARKER, SEALED_MARKER, plain, revealing},
     registry::AnyEvent,
 };
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,17 @@ pub enum Shown {
     Open(Value),
     /// A personal one.
     Personal(Disclosed<Value>),
+}
+
+impl ShownChange {
+    /// The marker in the place of personal values, for somebody who may not see those of bookings.
+    pub fn withhold(&mut self) {
+        for shown in [&mut self.old, &mut self.new] {
+            if matches!(shown, Shown::Personal(_)) {
+                *shown = Shown::Open(SEALED_MARKER.into());
+            }
+        }
+    }
 }
 
 impl From<diff::Change> for ShownChange {
