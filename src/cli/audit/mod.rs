@@ -11,7 +11,13 @@ mod story;
 mod verify;
 mod verify_bundle;
 
-use std::process::ExitCode;
+use std::{
+    fs::{File, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 use daybook_projections::Schema;
@@ -85,6 +91,13 @@ pub async fn run(settings: Settings, command: AuditCommand) -> anyhow::Result<Ex
     };
     runtime.close().await?;
     result
+}
+
+/// Opens a file to write personal data to: for its owner alone, also where it was there before.
+fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.write(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// The log of a tenant, or the platform's.
