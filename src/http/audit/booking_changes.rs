@@ -75,7 +75,7 @@ pub struct BookingChange {
     resource_id: Option<Uuid>,
     /// The resource it was moved away from.
     left_resource_id: Option<Uuid>,
-    /// What changed. Personal values are `[personal]` to whoever may not read all bookings.
+    /// What changed. In the place of personal values is the marker of hidden ones for whoever may not read all bookings.
     #[schema(value_type = Vec<ChangeItem>)]
     changes: Vec<ShownChange>,
 }

@@ -271,11 +271,11 @@ impl Live {
         self.head_moves.mark_unchanged();
         let cut = retained::cut_of(&self.state, &self.schema).await?;
         let mut tx = position::read_in(&self.state, &self.schema, MinPosition(None)).await?;
-        // Whoever was too slow for what the plan keeps is told so when they come back, and nothing is passed over.
-        retained::goes_on_from(&mut tx, self.filter.after, cut).await?;
         self.filter.readable = Some(retained::readable(&self.state, &mut tx, &self.schema, cut).await?);
         // The head first: what is written between the two is on the page or past this head, never skipped.
         let head = positions::head(&mut tx).await?;
+        // Whoever was too slow for what the plan keeps is told so when they come back, and nothing is passed over.
+        retained::goes_on_from(&mut tx, self.filter.after, cut).await?;
         let rows = log::page(&mut tx, &self.filter, i64::try_from(PAGE).unwrap_or(i64::MAX)).await?;
         tx.release();
         self.behind = rows.len() == PAGE;

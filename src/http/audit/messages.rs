@@ -54,7 +54,7 @@ pub struct Message {
     kind: String,
     /// The account it went to; null where there was none yet.
     user_id: Option<Uuid>,
-    /// To whom; null once the person is erased, and `[personal]` to whoever may not read all accounts.
+    /// To whom; null once the person is erased, and the marker of hidden values for whoever may not read all accounts.
     #[schema(value_type = Option<String>)]
     recipient: Disclosed<String>,
     /// `queued`, `sent` or `failed`.
