@@ -313,7 +313,8 @@ async fn who_may_not_read_the_audit_trail_gets_no_stream() {
 #[tokio::test]
 async fn a_caller_has_ten_streams_and_room_again_when_one_is_closed() {
     let app = TestApp::start_with(generous()).await;
-    let tenant = app.tenant("camp").await;
+    // Of a plan in which a second sign-in does not end the first, and its streams with it.
+    let tenant = app.business("camp").await;
     let owner = app.person(&tenant, "ada@example.org", Tier::TenantOwner).await;
     let mut open = Vec::new();
     for _ in 0..10 {
