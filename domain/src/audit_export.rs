@@ -8,9 +8,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    AuditExportId, Decider, DomainError, Event, PersonalVisitor, carried::CarriedOver, decimal,
-    impl_cqrs_aggregate,
+    AuditExportId, Decider, DomainError, Event, PersonalVisitor,
+    carried::CarriedOver,
+    decimal, impl_cqrs_aggregate,
+    registry::{AggregateType, AnyEvent},
 };
+
+/// The longest name of a job that events have for an actor.
+const MAX_ACTOR_WORD: usize = 40;
 
 /// How long an export that nobody ended counts as in progress.
 pub const UNFINISHED_FOR: Duration = Duration::hours(24);
@@ -77,6 +82,43 @@ impl ExportFilter {
     /// Whether it lets everything through: what is exported then has no gap.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether it asks by names that events have: it stays in the log for ever, so it is no place for words.
+    ///
+    /// # Errors
+    /// `invalid_value` at the member that is none.
+    pub fn check(&self) -> Result<(), DomainError> {
+        let none = |pointer, detail| Err(DomainError::field(pointer, "invalid_value", detail));
+        let known = |name: &String| AnyEvent::types().iter().any(|(_, known, _)| known == name);
+        if self.event_type.as_ref().is_some_and(|name| !known(name)) {
+            return none("?type", "there is no such type of event");
+        }
+        if self.actor.as_deref().is_some_and(|actor| !is_actor(actor)) {
+            return none("?actor", "expected an actor as events have it");
+        }
+        if self.aggregate_type.as_deref().is_some_and(|name| AggregateType::parse(name).is_none()) {
+            return none("?aggregate", "there is no such type of aggregate");
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is of a form that events have: `user:<id>`, `guest:<digest>`, `system:hold-expiry`, `cli:import`, a side.
+fn is_actor(text: &str) -> bool {
+    let word = |text: &str| {
+        !text.is_empty()
+            && text.len() <= MAX_ACTOR_WORD
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    };
+    match text.split_once(':') {
+        Some(("user" | "key" | "token", id)) => id.len() == 36 && Uuid::try_parse(id).is_ok(),
+        Some(("guest", digest)) => {
+            digest.len() == 32 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        }
+        Some(("system" | "cli", what)) => word(what),
+        Some(_) => false,
+        None => ["tenant", "platform", "operator"].contains(&text),
     }
 }
 
@@ -220,6 +262,7 @@ impl Decider for AuditExport {
                 Err(DomainError::field("?until", "out_of_range", "an export does not end before it begins"))
             }
             AuditExportCommand::Start { format, after, until, filter } => {
+                filter.check()?;
                 Ok(vec![AuditExportEvent::Started {
                     audit_export_id: context.id,
                     format: *format,
@@ -324,6 +367,30 @@ mod tests {
             .given(vec![started()])
             .when(start(10, 100))
             .then_expect_error(DomainError::AlreadyExists { what: "audit_export".into() });
+    }
+
+    #[test]
+    fn what_is_asked_for_is_no_name_and_no_address() {
+        let by = |actor: &str| ExportFilter { actor: Some(actor.into()), ..ExportFilter::default() };
+        for actor in
+            ["user:01a1fdc1-c481-719a-9803-a3bb46f22c94", "system:hold-expiry", "cli:import", "operator"]
+        {
+            assert_eq!(by(actor).check(), Ok(()), "{actor}");
+        }
+        let filters = [
+            ExportFilter { event_type: Some("ada".into()), ..ExportFilter::default() },
+            ExportFilter { aggregate_type: Some("ada".into()), ..ExportFilter::default() },
+        ];
+        let actors =
+            ["ada@example.org", "Ada", "ada", "user:ada", "guest:ada", "ada lovelace", "\u{e9}"].map(by);
+        for filter in filters.into_iter().chain(actors) {
+            let context =
+                AuditExportContext { now: DateTime::UNIX_EPOCH, id: AuditExportId::default(), head: 100 };
+            let format = ExportFormat::Csv;
+            let start = AuditExportCommand::Start { format, after: 0, until: 100, filter: filter.clone() };
+            let refused = AuditExport::default().decide(&start, &context);
+            assert!(matches!(refused, Err(DomainError::Validation { .. })), "{filter:?}");
+        }
     }
 
     #[test]

@@ -34,6 +34,14 @@ impl<T> Disclosed<T> {
     }
 }
 
+impl Disclosed<String> {
+    /// The marker in the place of the value, for somebody who may not see this one, whoever else is answered.
+    #[must_use]
+    pub fn withheld(self) -> Self {
+        Self(self.0.map(|_| SEALED_MARKER.to_owned()))
+    }
+}
+
 impl<T> Default for Disclosed<T> {
     fn default() -> Self {
         Self::ABSENT
@@ -115,6 +123,13 @@ mod tests {
         assert_eq!(disclosing(|| json(&name)), r#""Ada Canary""#);
         assert_eq!(json(&name), r#""[personal]""#);
         assert_eq!(name.expose().map(String::as_str), Some("Ada Canary"));
+    }
+
+    #[test]
+    fn what_is_withheld_shows_nowhere() {
+        let name = Disclosed::from("Ada Canary".to_owned()).withheld();
+        assert_eq!(disclosing(|| json(&name)), r#""[personal]""#);
+        assert!(Disclosed::<String>::ABSENT.withheld().is_absent());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Calls made with API keys. Not a read model: the server writes them beside the log, and drops old months of them.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
+
+use crate::newest::{push_before, push_newest};
 
 /// A call.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -44,22 +46,34 @@ pub async fn page(
     past: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<ApiCallRow>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT at, request_id, api_key_id, method, route, status, latency_us FROM api_calls
-         WHERE ($1::uuid IS NULL OR api_key_id = $1)
-           AND at >= coalesce($2::timestamptz, '-infinity') AND at < coalesce($3::timestamptz, 'infinity')
-           AND (at, request_id) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::uuid, $6::uuid))
-         ORDER BY at DESC, request_id DESC LIMIT $7",
-    )
-    .bind(filter.api_key_id)
-    .bind(filter.from)
-    .bind(filter.to)
-    .bind(past.map(|(at, _)| at))
-    .bind(past.map(|(_, id)| id))
-    .bind(Uuid::max())
-    .bind(limit)
-    .fetch_all(connection)
-    .await
+    statement(filter, past, limit).build_query_as().fetch_all(connection).await
+}
+
+/// The statement of [`page`].
+///
+/// Only the conditions that are asked for are in it, so that each kind of question has its own plan.
+pub fn statement(
+    filter: &ApiCallFilter,
+    past: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> QueryBuilder<'_, Postgres> {
+    let mut query = QueryBuilder::new(
+        "SELECT at, request_id, api_key_id, method, route, status, latency_us FROM api_calls WHERE true",
+    );
+    if let Some(key) = filter.api_key_id {
+        query.push(" AND api_key_id = ").push_bind(key);
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND at >= ").push_bind(from);
+    }
+    if let Some(to) = filter.to {
+        push_before(&mut query, ["at", "request_id"], (to, Uuid::nil()));
+    }
+    if let Some(past) = past {
+        push_before(&mut query, ["at", "request_id"], past);
+    }
+    push_newest(&mut query, ["at", "request_id"], filter.api_key_id.is_some(), limit);
+    query
 }
 
 /// Writes calls. Their months must have partitions.

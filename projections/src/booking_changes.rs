@@ -42,8 +42,6 @@ const SELECT: &str = "SELECT booking_id, sequence, position, event_type, recorde
 
 /// Changes, newest first, before this position.
 ///
-/// Only the conditions that are asked for are in the statement, so that each kind of question has its own plan.
-///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn page(
@@ -52,11 +50,24 @@ pub async fn page(
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<BookingChangeRow>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new("");
+    let rows: Vec<Found> = statement(filter, before, limit).build_query_as().fetch_all(connection).await?;
+    Ok(rows.into_iter().map(BookingChangeRow::from).collect())
+}
+
+/// The statement of [`page`].
+///
+/// Only the conditions that are asked for are in it, so that each kind of question has its own plan.
+pub fn statement(
+    filter: &BookingChangeFilter,
+    before: Option<i64>,
+    limit: i64,
+) -> QueryBuilder<'_, Postgres> {
+    let mut query = QueryBuilder::new("");
     match filter.resource_id {
         None => {
             query.push(SELECT);
             narrow(&mut query, filter, before);
+            query.push(" ORDER BY ").push(filter.position()).push(" DESC");
         }
         // Each part gives a page from its own index.
         Some(resource) => {
@@ -65,18 +76,28 @@ pub async fn page(
             query.push(" ORDER BY position DESC LIMIT ").push_bind(limit).push(") UNION ALL (");
             query.push(SELECT).push(" AND left_resource_id = ").push_bind(resource);
             narrow(&mut query, filter, before);
-            query.push(" ORDER BY position DESC LIMIT ").push_bind(limit).push(")) AS either");
+            query.push(" ORDER BY position DESC LIMIT ").push_bind(limit);
+            query.push(")) AS either ORDER BY position DESC");
         }
     }
-    query.push(" ORDER BY position DESC LIMIT ").push_bind(limit);
-    let rows: Vec<Found> = query.build_query_as().fetch_all(connection).await?;
-    Ok(rows.into_iter().map(BookingChangeRow::from).collect())
+    query.push(" LIMIT ").push_bind(limit);
+    query
+}
+
+impl BookingChangeFilter {
+    /// The position, as the index has it that the planner is to take. Where something but time narrows the list, the one by
+    /// position alone is no choice: of two bounds the planner takes it that there is next to nothing in between, and would
+    /// read all of that, whatever is asked for.
+    fn position(&self) -> &'static str {
+        let narrowed = self.booking_id.is_some()
+            || self.actor.is_some()
+            || self.resource_id.is_some()
+            || self.event_type.is_some();
+        if narrowed { "position" } else { "(position + 0)" }
+    }
 }
 
 fn narrow<'q>(query: &mut QueryBuilder<'q, Postgres>, filter: &'q BookingChangeFilter, before: Option<i64>) {
-    if let Some(before) = before {
-        query.push(" AND position < ").push_bind(before);
-    }
     if let Some(booking) = filter.booking_id {
         query.push(" AND booking_id = ").push_bind(booking);
     }
@@ -86,14 +107,25 @@ fn narrow<'q>(query: &mut QueryBuilder<'q, Postgres>, filter: &'q BookingChangeF
     if let Some(event_type) = &filter.event_type {
         query.push(" AND event_type = ").push_bind(event_type);
     }
-    // Times rise with positions, which the indexes are by.
+    let position = filter.position();
+    if let Some(before) = before {
+        query.push(" AND ").push(position).push(" < ").push_bind(before);
+    }
+    // Times rise with positions, which the indexes are by. A booking has few changes, which are found by its id.
+    let by_position = filter.booking_id.is_none();
     if let Some(from) = filter.from {
-        query.push(" AND recorded_at >= ").push_bind(from).push(" AND position > ");
-        push_position_before(query, from);
+        query.push(" AND recorded_at >= ").push_bind(from);
+        if by_position {
+            query.push(" AND ").push(position).push(" > ");
+            push_position_before(query, from);
+        }
     }
     if let Some(to) = filter.to {
-        query.push(" AND recorded_at < ").push_bind(to).push(" AND position <= ");
-        push_position_before(query, to);
+        query.push(" AND recorded_at < ").push_bind(to);
+        if by_position {
+            query.push(" AND ").push(position).push(" <= ");
+            push_position_before(query, to);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use daybook_domain::{
     customer::CustomerEvent,
     diff::{self, diff},
     envelope::RecordedEvent,
-    personal::{ERASED_MARKER, plain, revealing},
+    personal::{ERASED_MARKER, SEALED_MARKER, plain, revealing},
     registry::AnyEvent,
 };
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,17 @@ pub enum Shown {
     Open(Value),
     /// A personal one.
     Personal(Disclosed<Value>),
+}
+
+impl ShownChange {
+    /// The marker in the place of personal values, for somebody who may not see those of bookings.
+    pub fn withhold(&mut self) {
+        for shown in [&mut self.old, &mut self.new] {
+            if matches!(shown, Shown::Personal(_)) {
+                *shown = Shown::Open(SEALED_MARKER.into());
+            }
+        }
+    }
 }
 
 impl From<diff::Change> for ShownChange {
@@ -278,7 +289,9 @@ async fn fold(
 
 /// The history of what was pruned goes with it.
 async fn forget_pruned(connection: &mut PgConnection, through_position: i64) -> Result<(), ProjectionError> {
-    sqlx::query!("DELETE FROM booking_history WHERE position <= $1", through_position)
+    // As the index has it.
+    sqlx::query("DELETE FROM booking_history WHERE position + 0 <= $1")
+        .bind(through_position)
         .execute(connection)
         .await?;
     Ok(())

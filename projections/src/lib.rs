@@ -31,6 +31,7 @@ pub mod logins;
 pub mod masquerade_overview;
 pub mod messages;
 pub mod months;
+mod newest;
 pub mod offerings;
 pub mod pace;
 pub mod parked;

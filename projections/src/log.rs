@@ -1,6 +1,7 @@
 //! Pages of the log for auditors: positions and leaves, filtered by the columns that index them.
 
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -57,7 +58,38 @@ pub async fn page(
     filter: &LogFilter,
     limit: i64,
 ) -> Result<Vec<LogRow>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new("SELECT position, leaf FROM events WHERE position > ");
+    let (rows, _) = page_of(connection, filter, limit, usize::MAX).await?;
+    Ok(rows)
+}
+
+/// A page of events by position that ends once it has so many bytes of leaves; and whether it ended by that. What is
+/// beyond is let go of row by row, so that no page takes more memory, however large the leaves suddenly are: to count
+/// them in the statement would cost every page.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn page_of(
+    connection: &mut PgConnection,
+    filter: &LogFilter,
+    limit: i64,
+    most_bytes: usize,
+) -> Result<(Vec<LogRow>, bool), sqlx::Error> {
+    let mut query = statement(filter, limit);
+    let mut found = query.build_query_as::<(i64, Vec<u8>)>().fetch(connection);
+    let (mut rows, mut bytes, mut cut_short) = (Vec::new(), 0_usize, false);
+    while let Some((position, leaf)) = found.try_next().await? {
+        if bytes >= most_bytes {
+            cut_short = true;
+            continue;
+        }
+        bytes = bytes.saturating_add(leaf.len());
+        rows.push(LogRow { position, leaf });
+    }
+    Ok((rows, cut_short))
+}
+
+fn statement(filter: &LogFilter, limit: i64) -> QueryBuilder<'_, Postgres> {
+    let mut query = QueryBuilder::new("SELECT position, leaf FROM events WHERE position > ");
     let floor = filter.readable.map_or(0, |readable| readable.floor - 1);
     query.push_bind(filter.after.max(floor));
     if let Some(until) = filter.until {
@@ -88,8 +120,7 @@ pub async fn page(
         query.push(" AND aggregate_type = ").push_bind(aggregate_type);
     }
     query.push(" ORDER BY position LIMIT ").push_bind(limit);
-    let rows: Vec<(i64, Vec<u8>)> = query.build_query_as().fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|(position, leaf)| LogRow { position, leaf }).collect())
+    query
 }
 
 /// The last position recorded before a time; 0 when there is none. Among what was not pruned: a position that was counts

@@ -12,7 +12,12 @@ use daybook_domain::{
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use crate::{Projection, ProjectionError, Run, audit_prunings::pruned, inline::column};
+use crate::{
+    Projection, ProjectionError, Run,
+    audit_prunings::pruned,
+    inline::column,
+    newest::{push_before, push_newest},
+};
 
 /// What a login can be about, as it is stored and filtered by.
 pub const KINDS: [&str; 6] =
@@ -80,18 +85,33 @@ pub async fn page(
     past: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<LoginRow>, sqlx::Error> {
+    let rows: Vec<Found> = statement(filter, past, limit).build_query_as().fetch_all(connection).await?;
+    Ok(rows.into_iter().map(LoginRow::from).collect())
+}
+
+/// The statement of [`page`].
+///
+/// Only the conditions that are asked for are in it, so that each kind of question has its own plan.
+pub fn statement(
+    filter: &LoginFilter,
+    past: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> QueryBuilder<'_, Postgres> {
     let succeeded = filter.outcome.as_deref().is_none_or(|outcome| outcome == "succeeded");
     let refused = filter.outcome.as_deref().is_none_or(|outcome| outcome != "succeeded");
+    let narrowed = filter.user_id.is_some() || filter.kind.is_some() || filter.ip.is_some();
     // Each part gives a page from its own index; of both together the newest count.
-    let mut query = QueryBuilder::<Postgres>::new("SELECT * FROM (");
+    let mut query = QueryBuilder::new("SELECT * FROM (");
     if succeeded {
         query.push(
             "(SELECT recorded_at AS at, event_id AS id, kind, 'succeeded' AS outcome, how, user_id, actor, on_behalf_of,
                      session_id, ip, user_agent, request_id, position, 1 AS times
               FROM login_events WHERE true",
         );
-        narrow(&mut query, filter, past, ["recorded_at", "event_id"]);
-        query.push(" ORDER BY recorded_at DESC, event_id DESC LIMIT ").push_bind(limit).push(")");
+        let columns = ["recorded_at", "event_id"];
+        narrow(&mut query, filter, past, columns);
+        push_newest(&mut query, columns, narrowed, limit);
+        query.push(")");
     }
     if succeeded && refused {
         query.push(" UNION ALL ");
@@ -106,12 +126,13 @@ pub async fn page(
         if let Some(outcome) = &filter.outcome {
             query.push(" AND outcome = ").push_bind(outcome);
         }
-        narrow(&mut query, filter, past, ["at", "request_id"]);
-        query.push(" ORDER BY at DESC, request_id DESC LIMIT ").push_bind(limit).push(")");
+        let columns = ["at", "request_id"];
+        narrow(&mut query, filter, past, columns);
+        push_newest(&mut query, columns, narrowed || filter.outcome.is_some(), limit);
+        query.push(")");
     }
     query.push(") AS logins ORDER BY at DESC, id DESC LIMIT ").push_bind(limit);
-    let rows: Vec<Found> = query.build_query_as().fetch_all(connection).await?;
-    Ok(rows.into_iter().map(LoginRow::from).collect())
+    query
 }
 
 /// The conditions that both parts have, by the columns of the one at hand.
@@ -119,7 +140,7 @@ fn narrow<'q>(
     query: &mut QueryBuilder<'q, Postgres>,
     filter: &'q LoginFilter,
     past: Option<(DateTime<Utc>, Uuid)>,
-    [at, id]: [&str; 2],
+    columns: [&str; 2],
 ) {
     if let Some(user) = filter.user_id {
         query.push(" AND user_id = ").push_bind(user);
@@ -131,18 +152,13 @@ fn narrow<'q>(
         query.push(" AND ip = ").push_bind(ip);
     }
     if let Some(from) = filter.from {
-        query.push(format!(" AND {at} >= ")).push_bind(from);
+        query.push(" AND ").push(columns[0]).push(" >= ").push_bind(from);
     }
     if let Some(to) = filter.to {
-        query.push(format!(" AND {at} < ")).push_bind(to);
+        push_before(query, columns, (to, Uuid::nil()));
     }
-    if let Some((past_at, past_id)) = past {
-        query
-            .push(format!(" AND ({at}, {id}) < ("))
-            .push_bind(past_at)
-            .push(", ")
-            .push_bind(past_id)
-            .push(")");
+    if let Some(past) = past {
+        push_before(query, columns, past);
     }
 }
 

@@ -6,6 +6,8 @@ use daybook_domain::Disclosed;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
+use crate::newest::{push_before, push_newest};
+
 /// Where a message can be.
 pub const STATUSES: [&str; 3] = ["queued", "sent", "failed"];
 
@@ -53,8 +55,6 @@ pub struct MessageFilter {
 
 /// Messages, newest first, past the one of this time and id.
 ///
-/// Only the conditions that are asked for are in the statement, so that each kind of question has its own plan.
-///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn page(
@@ -63,7 +63,19 @@ pub async fn page(
     past: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<MessageRow>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(
+    let rows: Vec<Found> = statement(filter, past, limit).build_query_as().fetch_all(connection).await?;
+    Ok(rows.into_iter().map(MessageRow::from).collect())
+}
+
+/// The statement of [`page`].
+///
+/// Only the conditions that are asked for are in it, so that each kind of question has its own plan.
+pub fn statement(
+    filter: &MessageFilter,
+    past: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> QueryBuilder<'_, Postgres> {
+    let mut query = QueryBuilder::new(
         "SELECT id, kind, user_id, sealed_recipient, nullif(recipient, '') AS recipient, status, attempts, last_error,
                 created_at, sent_at, CASE status WHEN 'queued' THEN next_attempt_at END AS next_attempt_at
          FROM messages WHERE true",
@@ -81,14 +93,14 @@ pub async fn page(
         query.push(" AND created_at >= ").push_bind(from);
     }
     if let Some(to) = filter.to {
-        query.push(" AND created_at < ").push_bind(to);
+        push_before(&mut query, ["created_at", "id"], (to, Uuid::nil()));
     }
-    if let Some((at, id)) = past {
-        query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
+    if let Some(past) = past {
+        push_before(&mut query, ["created_at", "id"], past);
     }
-    query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit);
-    let rows: Vec<Found> = query.build_query_as().fetch_all(connection).await?;
-    Ok(rows.into_iter().map(MessageRow::from).collect())
+    let narrowed = filter.user_id.is_some() || filter.kind.is_some() || filter.status.is_some();
+    push_newest(&mut query, ["created_at", "id"], narrowed, limit);
+    query
 }
 
 #[derive(sqlx::FromRow)]

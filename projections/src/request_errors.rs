@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
+use crate::newest::{push_before, push_newest};
+
 /// A request that was not answered as was asked, or several that are alike.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct RequestErrorRow {
@@ -45,8 +47,6 @@ pub struct RequestErrorFilter {
 
 /// Requests that failed or were refused, newest first, past the one of this time and id.
 ///
-/// Only the conditions that are asked for are in the statement, so that each kind of question has its own plan.
-///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn page(
@@ -55,7 +55,18 @@ pub async fn page(
     past: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<RequestErrorRow>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(
+    statement(filter, past, limit).build_query_as().fetch_all(connection).await
+}
+
+/// The statement of [`page`].
+///
+/// Only the conditions that are asked for are in it, so that each kind of question has its own plan.
+pub fn statement(
+    filter: &RequestErrorFilter,
+    past: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> QueryBuilder<'_, Postgres> {
+    let mut query = QueryBuilder::new(
         "SELECT at, request_id, method, route, status, code, actor, on_behalf_of, times FROM request_errors WHERE true",
     );
     if let Some(actor) = &filter.actor {
@@ -71,13 +82,14 @@ pub async fn page(
         query.push(" AND at >= ").push_bind(from);
     }
     if let Some(to) = filter.to {
-        query.push(" AND at < ").push_bind(to);
+        push_before(&mut query, ["at", "request_id"], (to, Uuid::nil()));
     }
-    if let Some((at, id)) = past {
-        query.push(" AND (at, request_id) < (").push_bind(at).push(", ").push_bind(id).push(")");
+    if let Some(past) = past {
+        push_before(&mut query, ["at", "request_id"], past);
     }
-    query.push(" ORDER BY at DESC, request_id DESC LIMIT ").push_bind(limit);
-    query.build_query_as().fetch_all(connection).await
+    let narrowed = filter.actor.is_some() || filter.status.is_some() || filter.code.is_some();
+    push_newest(&mut query, ["at", "request_id"], narrowed, limit);
+    query
 }
 
 /// Writes such requests. Their months must have partitions.

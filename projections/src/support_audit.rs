@@ -2,9 +2,11 @@
 //! one is. Reads the inline read models and the log's own index.
 
 use chrono::{DateTime, Utc};
-use daybook_domain::Disclosed;
-use sqlx::PgConnection;
+use daybook_domain::{Decider as _, Disclosed, support_session::SupportSession};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
+
+use crate::newest::{push_before, push_newest};
 
 /// A support session or a hijack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,51 +64,148 @@ pub struct SupportAuditFilter {
     pub to: Option<DateTime<Utc>>,
 }
 
-/// Support sessions and hijacks, newest first, before the one given.
+/// Support sessions and hijacks, newest first, past the one begun then of this id.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn list(
     connection: &mut PgConnection,
     filter: &SupportAuditFilter,
-    before: Option<Uuid>,
+    past: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<SupportAuditRow>, sqlx::Error> {
-    sqlx::query_as!(
-        SupportAuditRow,
-        r#"SELECT id AS "id!", kind AS "kind!", user_id, side AS "side!", target, how AS "how!", support_request_id,
-                  reason AS "reason!", at_present.state AS "state!", started_at AS "started_at!", until AS "until!",
-                  refused, end_cause, ended_at, viewed AS "viewed!", denied AS "denied!"
-           FROM (
-               SELECT id, 'support_session' AS kind, user_id, 'platform' AS side, NULL::uuid AS target, mode AS how,
-                      support_request_id, reason, started_at, until, refused, end_cause, ended_at, viewed, denied
-               FROM support_sessions
-               UNION ALL
-               SELECT id, 'hijack', hijacker, hijacker_side, target, via, support_request_id, reason, started_at, until,
-                      refused, end_cause, ended_at, viewed, denied
-               FROM hijacks
-           ) AS both_kinds
-           CROSS JOIN LATERAL (
-               SELECT CASE WHEN refused IS NOT NULL THEN 'refused'
-                           WHEN ended_at IS NOT NULL OR until <= now() THEN 'ended' ELSE 'open' END AS state
-           ) AS at_present
-           WHERE id < $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR at_present.state = $3)
-             AND ($4::uuid IS NULL OR user_id = $4) AND ($5::uuid IS NULL OR support_request_id = $5)
-             AND ($6::uuid IS NULL OR id = $6) AND ($7::timestamptz IS NULL OR started_at >= $7)
-             AND ($8::timestamptz IS NULL OR started_at < $8)
-           ORDER BY id DESC LIMIT $9"#,
-        before.unwrap_or(Uuid::max()),
-        filter.kind,
-        filter.state,
-        filter.user_id,
-        filter.support_request_id,
-        filter.id,
-        filter.from,
-        filter.to,
-        limit
-    )
-    .fetch_all(connection)
-    .await
+    let rows: Vec<Found> = statement(filter, past, limit).build_query_as().fetch_all(connection).await?;
+    Ok(rows.into_iter().map(SupportAuditRow::from).collect())
+}
+
+/// The statement of [`list`].
+///
+/// Only the conditions that are asked for are in it, so that each kind of question has its own plan, and each kind of
+/// session gives a page from its own index.
+pub fn statement(
+    filter: &SupportAuditFilter,
+    past: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> QueryBuilder<'_, Postgres> {
+    let kind = filter.kind.as_deref();
+    let sessions = kind.is_none_or(|kind| kind == SupportSession::TYPE);
+    let hijacks = kind.is_none_or(|kind| kind != SupportSession::TYPE);
+    let mut query = QueryBuilder::new(
+        "SELECT *, CASE WHEN refused IS NOT NULL THEN 'refused'
+                        WHEN ended_at IS NOT NULL OR until <= now() THEN 'ended' ELSE 'open' END AS state
+         FROM (",
+    );
+    if sessions {
+        query.push(
+            "(SELECT id, 'support_session' AS kind, user_id, 'platform' AS side, NULL::uuid AS target, mode AS how,
+                     support_request_id, reason, started_at, until, refused, end_cause, ended_at, viewed, denied
+              FROM support_sessions WHERE true",
+        );
+        narrow(&mut query, filter, past, limit, "user_id");
+    }
+    if sessions && hijacks {
+        query.push(" UNION ALL ");
+    }
+    if hijacks {
+        query.push(
+            "(SELECT id, 'hijack' AS kind, hijacker AS user_id, hijacker_side AS side, target, via AS how,
+                     support_request_id, reason, started_at, until, refused, end_cause, ended_at, viewed, denied
+              FROM hijacks WHERE true",
+        );
+        narrow(&mut query, filter, past, limit, "hijacker");
+    }
+    query.push(") AS both_kinds ORDER BY started_at DESC, id DESC LIMIT ").push_bind(limit);
+    query
+}
+
+/// The conditions that both kinds have, and the end of a part.
+fn narrow<'q>(
+    query: &mut QueryBuilder<'q, Postgres>,
+    filter: &'q SupportAuditFilter,
+    past: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+    user_column: &str,
+) {
+    match filter.state.as_deref() {
+        None => {}
+        Some("refused") => {
+            query.push(" AND refused IS NOT NULL");
+        }
+        Some("open") => {
+            query.push(" AND refused IS NULL AND ended_at IS NULL AND until > now()");
+        }
+        // What began and is not open any more: the open ones among them, which are passed over, are few at any time.
+        Some(_) => {
+            query.push(" AND refused IS NULL AND (ended_at IS NOT NULL OR until <= now())");
+        }
+    }
+    if let Some(user) = filter.user_id {
+        query.push(format!(" AND {user_column} = ")).push_bind(user);
+    }
+    if let Some(request) = filter.support_request_id {
+        query.push(" AND support_request_id = ").push_bind(request);
+    }
+    if let Some(id) = filter.id {
+        query.push(" AND id = ").push_bind(id);
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND started_at >= ").push_bind(from);
+    }
+    if let Some(to) = filter.to {
+        push_before(query, ["started_at", "id"], (to, Uuid::nil()));
+    }
+    if let Some(past) = past {
+        push_before(query, ["started_at", "id"], past);
+    }
+    let narrowed = filter.state.is_some()
+        || filter.user_id.is_some()
+        || filter.support_request_id.is_some()
+        || filter.id.is_some();
+    push_newest(query, ["started_at", "id"], narrowed, limit);
+    query.push(")");
+}
+
+#[derive(sqlx::FromRow)]
+struct Found {
+    id: Uuid,
+    kind: String,
+    user_id: Option<Uuid>,
+    side: String,
+    target: Option<Uuid>,
+    how: String,
+    support_request_id: Option<Uuid>,
+    reason: String,
+    state: String,
+    started_at: DateTime<Utc>,
+    until: DateTime<Utc>,
+    refused: Option<String>,
+    end_cause: Option<String>,
+    ended_at: Option<DateTime<Utc>>,
+    viewed: i32,
+    denied: i32,
+}
+
+impl From<Found> for SupportAuditRow {
+    fn from(row: Found) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            user_id: row.user_id,
+            side: row.side,
+            target: row.target,
+            how: row.how,
+            support_request_id: row.support_request_id,
+            reason: row.reason.into(),
+            state: row.state,
+            started_at: row.started_at,
+            until: row.until,
+            refused: row.refused,
+            end_cause: row.end_cause,
+            ended_at: row.ended_at,
+            viewed: row.viewed,
+            denied: row.denied,
+        }
+    }
 }
 
 /// The position of the first event of a session or a hijack that is left of it.

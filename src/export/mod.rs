@@ -65,6 +65,14 @@ pub enum ExportError {
     Interrupted(#[source] tokio::task::JoinError),
 }
 
+impl ExportError {
+    /// Whether the log is not what it was: to ask again gives no more.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Format(_))
+    }
+}
+
 impl From<TenancyError> for ExportError {
     fn from(error: TenancyError) -> Self {
         Self::Store(error.into())

@@ -22,10 +22,13 @@ use crate::{
     tenancy::{Access, TenantTx},
 };
 
-/// The most events read at once, and how many at first; and about how many bytes of them. A leaf has 64 KiB at most.
+/// The most events read at once, and how many at first; and about how many bytes of them.
 const PAGE: i64 = 1_000;
 const FIRST_PAGE: i64 = 200;
 const PAGE_BYTES: usize = 1 << 20;
+/// The most bytes of a page, but for its last leaf: how many events are read is guessed by those before, and a leaf may
+/// have 64 KiB.
+const MOST_BYTES: usize = 4 << 20;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,7 +233,7 @@ impl Pages {
             return Ok(Vec::new());
         }
         let mut tx = TenantTx::begin(self.store.database().app(), &self.schema, Access::Read).await?;
-        let rows = log::page(&mut tx, &self.filter, self.limit)
+        let (rows, cut_short) = log::page_of(&mut tx, &self.filter, self.limit, MOST_BYTES)
             .await
             .map_err(StoreError::db("read the log for an export"))?;
         tx.release();
@@ -248,7 +251,7 @@ impl Pages {
             self.limit = i64::try_from(PAGE_BYTES / each.max(1)).unwrap_or(PAGE).clamp(1, PAGE);
         }
         self.filter.after = rows.last().map_or(self.filter.after, |row| row.position);
-        self.more = full && self.filter.after < self.until;
+        self.more = (full || cut_short) && self.filter.after < self.until;
         if self.whole && !self.more && self.filter.after != self.until {
             return Err(ExportError::Missing(self.filter.after + 1));
         }

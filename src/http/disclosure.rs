@@ -1,7 +1,11 @@
 //! How much of personal data the caller of a request is shown. The gate says so around every request
 //! (`auth/authorize.rs`), and what serialises an answer asks. Where nobody said anything, it is hidden.
 
-use daybook_domain::disclosed::disclosing;
+use daybook_domain::{
+    disclosed::disclosing,
+    permission::{Action, Resource, Scope},
+    registry::AggregateType,
+};
 
 use crate::auth::Principal;
 
@@ -19,6 +23,20 @@ impl Disclosure {
     pub fn to(caller: &Principal) -> Self {
         if caller.masked { Self::Masked } else { Self::Clear }
     }
+}
+
+/// Whether a caller may see the personal values of all aggregates of a kind: those that they may read all of. To read the
+/// audit trail is not enough, so that whoever watches over it need not know whom it is about.
+pub fn may_see(caller: &Principal, kind: AggregateType) -> bool {
+    let resource = match kind {
+        AggregateType::Booking => Resource::Bookings,
+        AggregateType::Customer => Resource::Customers,
+        AggregateType::Lead => Resource::Leads,
+        AggregateType::User => Resource::Users,
+        // Nothing personal is in them.
+        _ => return false,
+    };
+    caller.permissions.scope(resource, Action::Read).is_some_and(|scope| scope >= Scope::Tenant)
 }
 
 tokio::task_local! {

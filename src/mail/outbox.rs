@@ -232,7 +232,8 @@ pub async fn prune(
 ) -> Result<u64, sqlx::Error> {
     let sql = schema.sql(
         "DELETE FROM {s}.messages WHERE id = ANY(ARRAY(
-             SELECT id FROM {s}.messages WHERE created_at < $1 AND status <> 'queued' ORDER BY created_at LIMIT $2))",
+             SELECT id FROM {s}.messages WHERE created_at < $1 AND status <> 'queued'
+             ORDER BY created_at NULLS FIRST LIMIT $2))",
     );
     Ok(sqlx::query(&sql).bind(before).bind(limit).execute(connection).await?.rows_affected())
 }

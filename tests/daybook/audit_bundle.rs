@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -270,6 +271,8 @@ async fn the_operator_takes_one_from_the_command_line() {
     let file = host.directory().join("camp.tar.gz");
     let path = file.to_str().unwrap();
     let summary = host.json(&["audit", "bundle", "--tenant", "camp", "--out", path, "--json"]);
+    // There is much about people in it.
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let vkey = keys(&app, &tenant).await.remove(0);
     let (code, said) = verify(&file, &["--key", &vkey]);
     assert_eq!(code, Some(0), "{said}");

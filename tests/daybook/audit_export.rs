@@ -9,10 +9,12 @@ use daybook::{
         Command, Unit,
         leaf::{format_time, leaf_hash},
     },
-    export::original,
+    export::{Ask, Encoder, Export, FileFormat, Range, original},
+    tenancy::{Access, TenantTx},
 };
 use daybook_domain::{
-    Name, customer::CustomerCommand, envelope::Metadata, permission::Tier, tenant::TenantCommand,
+    Name, audit_export::ExportFilter, customer::CustomerCommand, envelope::Metadata, permission::Tier,
+    tenant::TenantCommand,
 };
 use daybook_projections::audit_exports;
 use futures_util::future::join_all;
@@ -32,12 +34,12 @@ use crate::support::{
 };
 
 /// Customers, written many at a time.
-async fn grow(app: &TestApp, tenant: &TestTenant, events: usize) {
+pub async fn grow(app: &TestApp, tenant: &TestTenant, events: usize) {
     grow_by(app, tenant, events, "a reason").await;
 }
 
 /// The same, for a reason of some length.
-async fn grow_by(app: &TestApp, tenant: &TestTenant, events: usize, reason: &str) {
+pub async fn grow_by(app: &TestApp, tenant: &TestTenant, events: usize, reason: &str) {
     let schema = tenant.schema();
     let metadata = Metadata { reason: Some(reason.to_owned()), ..by("system:test") };
     for chunk in (0..events).collect::<Vec<_>>().chunks(250) {
@@ -56,7 +58,7 @@ async fn grow_by(app: &TestApp, tenant: &TestTenant, events: usize, reason: &str
 }
 
 /// What `GET /audit/events` has up to a position, page by page.
-async fn items(app: &TestApp, token: &str, query: &str, until: i64) -> Vec<Value> {
+pub async fn items(app: &TestApp, token: &str, query: &str, until: i64) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
         let page =
@@ -94,13 +96,13 @@ async fn export(app: &TestApp, token: &str, query: &str) -> File {
     File { headers, bytes }
 }
 
-fn lines(bytes: &[u8]) -> Vec<Value> {
+pub fn lines(bytes: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(bytes).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn cells(bytes: &[u8]) -> Vec<Value> {
+pub fn cells(bytes: &[u8]) -> Vec<Value> {
     let mut reader = csv::Reader::from_reader(bytes);
     let names = reader.headers().unwrap().clone();
     reader
@@ -121,7 +123,7 @@ fn cells(bytes: &[u8]) -> Vec<Value> {
         .collect()
 }
 
-fn rows(bytes: &Bytes) -> Vec<Value> {
+pub fn rows(bytes: &Bytes) -> Vec<Value> {
     let reader = SerializedFileReader::new(bytes.clone()).unwrap();
     let rows = reader.get_row_iter(None).unwrap().map(|row| {
         let row = row.unwrap();
@@ -353,6 +355,7 @@ async fn nobody_who_is_not_of_the_house_takes_the_log_out() {
     let request = id(&app.post_as(&sue.token, "/support/requests", &ask).await.expect(201));
     let why = json!({"reason": "please"});
     app.post_as(&ada.token, &format!("/support/requests/{request}/approve"), &why).await.expect(200);
+    let mut tokens = Vec::new();
     for (mode, request) in [("redacted", None), ("real", Some(request))] {
         let mut start = json!({"tenant": "camp", "mode": mode, "reason": "ticket 7"});
         if let Some(request) = request {
@@ -362,14 +365,17 @@ async fn nobody_who_is_not_of_the_house_takes_the_log_out() {
         let token = began.text("access_token");
         app.get_as(&token, "/audit/events?limit=1").await.expect(200);
         app.get_as(&token, "/audit/retention").await.expect(200);
-        app.get_as(&token, "/audit/export?format=csv").await.expect_problem(403, "forbidden");
+        tokens.push(token);
     }
+    // Nor by acting as somebody who may.
     let mia = app.account(Some(&tenant), "mia@example.org", Tier::TenantManager, None).await;
-    let acts = json!({"user_id": mia, "reason": "to see"});
-    let hijack = app.post_as(&ada.token, "/hijack", &acts).await;
-    if hijack.status == 201 {
-        let token = hijack.text("access_token");
-        app.get_as(&token, "/audit/export?format=csv").await.expect_problem(403, "forbidden");
+    let acts = json!({"tenant": "camp", "user_id": mia, "reason": "ticket 7"});
+    let hijack = app.post_as(&sue.token, "/hijack", &acts).await.expect(201);
+    tokens.push(hijack.text("access_token"));
+    for token in &tokens {
+        for path in ["/audit/export?format=csv", "/audit/bundle"] {
+            app.get_as(token, path).await.expect_problem(403, "forbidden");
+        }
     }
     let sql = tenant.schema().sql("SELECT count(*) FROM {s}.audit_exports");
     let begun: i64 = sqlx::query_scalar(&sql).fetch_one(app.store.database().owner()).await.unwrap();
@@ -466,13 +472,7 @@ async fn cut_off_anywhere_an_export_is_resumed_without_a_gap_or_a_repetition() {
     assert_eq!(joined, items(&app, &tenant.token, "", until).await);
 
     // What was cut off is unfinished, and what was not is over; a client that went away is no end.
-    let mut tx = daybook::tenancy::TenantTx::begin(
-        app.store.database().app(),
-        &tenant.schema(),
-        daybook::tenancy::Access::Read,
-    )
-    .await
-    .unwrap();
+    let mut tx = TenantTx::begin(app.store.database().app(), &tenant.schema(), Access::Read).await.unwrap();
     let unfinished = audit_exports::unfinished(&mut tx).await.unwrap();
     drop(tx);
     assert!(unfinished.iter().all(|export| export.until_position == until || export.after_position == 0));
@@ -530,6 +530,30 @@ async fn an_export_breaks_off_with_its_credential_and_has_only_so_many_beside_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_bounded_however_large_the_events_suddenly_are() {
+    let app = TestApp::start_with(generous()).await;
+    let tenant = app.business("camp").await;
+    grow(&app, &tenant, 1_000).await;
+    grow_by(&app, &tenant, 300, &"x".repeat(60_000)).await;
+    grow(&app, &tenant, 1_000).await;
+    let filter = ExportFilter::default();
+    let mut tx = TenantTx::begin(app.store.database().app(), &tenant.schema(), Access::Read).await.unwrap();
+    let range = Range::of(&mut tx, &Ask::default(), DateTime::UNIX_EPOCH).await.unwrap();
+    drop(tx);
+    let encoder = Encoder::new(FileFormat::Ndjson).unwrap();
+    let schema = tenant.schema();
+    let mut export = Export::new(&app.store, &schema, range, &filter, DateTime::UNIX_EPOCH, encoder);
+    let (mut largest, mut positions) = (0, Vec::new());
+    while let Some(part) = export.next().await.unwrap() {
+        largest = largest.max(part.bytes.len());
+        positions.extend(lines(&part.bytes).iter().map(|item| item["position"].as_i64().unwrap()));
+    }
+    assert_eq!(positions, (1..=range.until).collect::<Vec<_>>());
+    assert!(range.until > 2_300 && largest < 5 << 20, "{largest}");
+    app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_lacks_an_event_is_not_exported_as_if_it_had_none_there() {
     let app = TestApp::start_with(generous()).await;
     let tenant = app.business("camp").await;
@@ -549,83 +573,4 @@ async fn a_log_that_lacks_an_event_is_not_exported_as_if_it_had_none_there() {
         sqlx::query_scalar(&sql).fetch_one(app.store.database().owner()).await.unwrap();
     assert_eq!(complete, Some(false));
     app.shut_down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_writes_the_same_file_and_continues_a_torn_one() {
-    let app = TestApp::start_with(generous()).await;
-    // Not in its plan: that is between the tenant and the platform.
-    let tenant = app.tenant("camp").await;
-    grow(&app, &tenant, 1_500).await;
-    let host = Host::beside(&app, app.db.app_url.clone());
-    let until = app.head(&tenant).await;
-    let expected = items(&app, &tenant.token, "", until).await;
-    for format in ["ndjson", "csv", "parquet"] {
-        let out = host.directory().join(format!("camp.{format}"));
-        let until_text = until.to_string();
-        let path = out.to_str().unwrap();
-        let base = [
-            "audit",
-            "export",
-            "--tenant",
-            "camp",
-            "--format",
-            format,
-            "--out",
-            path,
-            "--until",
-            &until_text,
-        ];
-        let summary = host.json(&[&base[..], &["--json"]].concat());
-        assert_eq!((&summary["rows"], &summary["until"]), (&json!(until), &json!(until)));
-        let bytes = Bytes::from(std::fs::read(&out).unwrap());
-        let found = match format {
-            "ndjson" => lines(&bytes),
-            "csv" => cells(&bytes),
-            _ => rows(&bytes),
-        };
-        assert_eq!(found, expected, "{format}");
-        let own = items(
-            &app,
-            &tenant.token,
-            &format!("&aggregate=audit_export:{}", summary["export_id"].as_str().unwrap()),
-            i64::MAX,
-        )
-        .await;
-        assert_eq!((own.len(), &own[0]["actor"]), (2, &json!("cli:audit")));
-
-        // As an interrupted run leaves it: beside, and torn.
-        let resume = [&base[..], &["--resume", "--json"]].concat();
-        assert!(!host.output(&resume).status.success(), "there is nothing to continue");
-        if format == "parquet" {
-            continue;
-        }
-        let name = std::fs::read_dir(host.directory()).unwrap();
-        assert!(
-            name.map(|entry| entry.unwrap().file_name())
-                .all(|name| !name.to_string_lossy().ends_with(".part"))
-        );
-        let part = part_of(&host, &base, &out);
-        for at in [0, 3, 200, 260, 300_000, bytes.len() - 1] {
-            std::fs::write(&part, &bytes[..at]).unwrap();
-            std::fs::remove_file(&out).unwrap();
-            let summary = host.json(&resume);
-            assert!(std::fs::read(&out).unwrap() == bytes, "{format} torn at {at}");
-            assert!(summary["rows"].as_i64().unwrap() <= until);
-        }
-    }
-    app.shut_down().await;
-}
-
-/// Where a run of these arguments writes before it is whole: the file that one leaves that is stopped half-way.
-fn part_of(host: &Host, arguments: &[&str], out: &std::path::Path) -> std::path::PathBuf {
-    // A directory in the place of the file: the run writes all of it, and cannot move it there.
-    let aside = out.with_extension("aside");
-    std::fs::rename(out, &aside).unwrap();
-    std::fs::create_dir_all(out.join("x")).unwrap();
-    assert!(!host.output(arguments).status.success());
-    std::fs::remove_dir_all(out).unwrap();
-    std::fs::rename(&aside, out).unwrap();
-    let found = std::fs::read_dir(out.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    found.into_iter().find(|path| path.extension().is_some_and(|end| end == "part")).unwrap()
 }

@@ -422,6 +422,45 @@ async fn messages_are_listed_with_whom_they_went_to_which_the_database_alone_doe
 }
 
 #[tokio::test]
+async fn whom_it_is_about_is_told_to_whoever_may_read_that_anyway() {
+    let house = House::open().await;
+    let (app, tenant) = (&house.app, &house.tenant);
+    let unit = app.resource(tenant, "Lodge", 1).await;
+    let offering = app.nights_offering(tenant, &[unit]).await;
+    let customer = app.customer(tenant, "Grace Hopper").await;
+    let mut stay = TestApp::stay(offering, customer, "2031-05-01", "2031-05-03");
+    stay["notes"] = json!("Canary, late");
+    let booking = id(&app.post(tenant, "/bookings", &stay).await.expect(201));
+    let path = format!("/bookings/{booking}/cancel");
+    app.post(tenant, &path, &json!({"reason": "rain"})).await.expect(200);
+    let invited = json!({"email": "canary@example.org", "name": "Bob", "role": "tenant_staff"});
+    app.post_as(&house.ada.token, "/invitations", &invited).await.expect(201);
+    assert_eq!(house.list("booking-changes", "").await.len(), 2);
+    for (also, notes, recipient) in [
+        (None, "[personal]", "[personal]"),
+        (Some("bookings:read:tenant"), "Canary, late", "[personal]"),
+        (Some("users:read:tenant"), "[personal]", "canary@example.org"),
+    ] {
+        let permissions: Vec<&str> = ["audit:read:tenant"].into_iter().chain(also).collect();
+        let body = json!({"name": "SIEM", "permissions": permissions});
+        let key = app.post_as(&house.ada.token, "/api-keys", &body).await.expect(201).text("key");
+        let changes = app.get_as(&key, "/audit/booking-changes").await.expect(200).body;
+        let booked = &changes["items"][1];
+        let of = |path: &str| {
+            let changes = booked["changes"].as_array().unwrap();
+            changes.iter().find(|change| change["path"] == path).unwrap().clone()
+        };
+        assert_eq!(of("/notes"), json!({"path": "/notes", "old": null, "new": notes}), "{also:?}");
+        // What names nobody is told, as are words that are in the log itself.
+        assert_eq!(of("/status")["new"], "confirmed");
+        assert_eq!(changes["items"][0]["reason"], "rain");
+        let messages = app.get_as(&key, "/audit/messages").await.expect(200).body;
+        assert_eq!(messages["items"][0]["recipient"], recipient, "{also:?}");
+    }
+    house.app.shut_down().await;
+}
+
+#[tokio::test]
 async fn what_the_plan_does_not_keep_is_not_shown_and_its_months_are_dropped() {
     let house = House::open().await;
     let (app, tenant) = (&house.app, &house.tenant);

@@ -245,18 +245,11 @@ async fn values_out_of_their_range_are_refused_at_their_field() {
         assert!(found.starts_with(pointer), "{path} {body}: {found}");
     }
     // The price of a long stay does not fit: an error, not a wrapped number.
-    let dear = desk
-        .app
-        .post(&desk.tenant, "/offerings", &offering(json!({"amount": i64::MAX, "currency": "EUR"})))
-        .await;
-    if dear.status == 201 {
-        let body = desk.stay(&json!({"offering_id": id(&dear)}));
-        assert_eq!(desk.wrong_field("/bookings", &body).await.1, "price_overflow");
-        assert_eq!(desk.app.head(&desk.tenant).await, desk.head + 1);
-    } else {
-        dear.expect_problem(422, "validation_failed");
-        desk.close().await;
-    }
+    let most = offering(json!({"amount": i64::MAX, "currency": "EUR"}));
+    let dear = desk.app.post(&desk.tenant, "/offerings", &most).await.expect(201);
+    let body = desk.stay(&json!({"offering_id": id(&dear)}));
+    assert_eq!(desk.wrong_field("/bookings", &body).await.1, "price_overflow");
+    assert_eq!(desk.app.head(&desk.tenant).await, desk.head + 1);
 }
 
 #[tokio::test]

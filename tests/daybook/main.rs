@@ -11,6 +11,8 @@ mod accounts;
 mod api_calls;
 mod audit_bundle;
 mod audit_export;
+mod audit_export_cli;
+mod audit_plans;
 mod audit_stream;
 mod audit_views;
 mod bad_input;

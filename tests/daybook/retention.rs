@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 /// As the owner of the database could: the events up to a position were recorded then, one step after the other.
-async fn date(app: &TestApp, tenant: &TestTenant, last: i64, end: DateTime<Utc>, step: TimeDelta) {
+pub async fn date(app: &TestApp, tenant: &TestTenant, last: i64, end: DateTime<Utc>, step: TimeDelta) {
     let schema = tenant.schema();
     let mut connection = app.store.database().owner().acquire().await.unwrap();
     for sql in [
@@ -44,7 +44,7 @@ async fn recorded(app: &TestApp, tenant: &TestTenant) -> Vec<(i64, DateTime<Utc>
     sqlx::query_as(&sql).fetch_all(app.store.database().owner()).await.unwrap()
 }
 
-async fn clock(app: &TestApp) -> DateTime<Utc> {
+pub async fn clock(app: &TestApp) -> DateTime<Utc> {
     sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(app.store.database().owner()).await.unwrap()
 }
 
@@ -140,7 +140,9 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
         let body = TestApp::stay(offering, old, "2031-05-01", "2031-05-03");
         id(&app.post(&tenant, "/bookings", &body).await.expect(201))
     };
-    let (gone, moved) = (book().await, book().await);
+    let gone = book().await;
+    app.post(&tenant, &format!("/bookings/{gone}/cancel"), &json!({})).await.expect(200);
+    let moved = book().await;
     let past = app.head(&tenant).await;
     let to = json!({"check_in": "2031-06-01", "check_out": "2031-06-03"});
     app.post(&tenant, &format!("/bookings/{moved}/reschedule"), &to).await.expect(200);
@@ -165,6 +167,20 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
     let then = format!("/bookings/{gone}?as_of=2001-01-01T00:00:00Z");
     app.get(&tenant, &then).await.expect_problem(404, "not_found");
 
+    // Whoever is half-way through what will be past it.
+    let walk = async |path: String| {
+        let page = app.get(&tenant, &path).await.expect(200);
+        format!("{path}&cursor={}", page.text("next_cursor"))
+    };
+    let walks = [
+        walk("/audit/events?limit=2".to_owned()).await,
+        walk(format!("/audit/streams/booking/{gone}?limit=1")).await,
+    ];
+    for path in &walks {
+        app.get(&tenant, path).await.expect(200);
+    }
+    app.sign_now(&tenant).await;
+
     date(&app, &tenant, past, clock(&app).await - TimeDelta::days(91), TimeDelta::seconds(1)).await;
     for (table, column) in [("booking_history", "recorded_at"), ("bookings", "updated_at")] {
         let as_logged = format!(
@@ -185,7 +201,13 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
     let next = format!("/audit/events?limit=2&cursor={}", first.text("next_cursor"));
     assert_eq!(positions(&app.get(&tenant, &next).await.expect(200)), kept[2..4]);
 
+    let [events, stream] = walks;
     let expired = [
+        events,
+        stream,
+        // Leaves, but not the hashes over them.
+        "/audit/tile/entries/000.p/1".to_owned(),
+        format!("/audit/tile/entries/000.p/{head}"),
         "/audit/events?after=1".to_owned(),
         format!("/audit/events?after={}", past - 1),
         "/audit/events?to=2001-01-01".to_owned(),
@@ -202,6 +224,7 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
         let answer = app.get(&tenant, path).await.expect_problem(410, "retention_expired");
         assert!(since(&answer) < clock(&app).await, "{path}");
     }
+    app.get(&tenant, &format!("/audit/tile/0/000.p/{head}")).await.expect(200);
     let told =
         app.client.get(app.url("/audit/stream")).bearer_auth(&tenant.token).header("Last-Event-ID", past - 1);
     read(told).await.expect_problem(410, "retention_expired");
@@ -264,4 +287,37 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(positions(&app.get(&tenant, "/audit/events").await.expect(200))[0], past + 1);
     app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_the_cut_has_passed_ends() {
+    let app = TestApp::start_with(generous()).await;
+    let tenant = app.tenant("camp").await;
+    customers(&app, &tenant, 3).await;
+    let head = app.head(&tenant).await;
+    date(&app, &tenant, head, clock(&app).await - TimeDelta::days(95), TimeDelta::seconds(1)).await;
+    let open = || app.client.get(app.url("/audit/stream")).bearer_auth(&tenant.token);
+    let mut live = open().send().await.unwrap();
+    assert_eq!(live.status(), 200);
+    // What follows is past the cut before the stream comes to read it.
+    app.sql(
+        &tenant.schema(),
+        "WITH next AS (UPDATE {s}.log_head SET position = position + 1 RETURNING position)
+         INSERT INTO {s}.events (position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
+                                 recorded_at, actor, leaf)
+         SELECT next.position, gen_random_uuid(), e.aggregate_type, gen_random_uuid(), 1, e.event_type, e.event_version,
+                e.recorded_at + interval '1 day', e.actor, e.leaf
+         FROM next JOIN {s}.events e ON e.position = next.position - 1",
+    )
+    .await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), async {
+        let mut text = String::new();
+        while let Some(chunk) = live.chunk().await.unwrap() {
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        text
+    });
+    let text = ended.await.expect("it ends");
+    assert!(!text.contains("data: ") && !text.contains(&format!("id: {}", head + 1)), "{text}");
+    read(open().header("Last-Event-ID", head)).await.expect_problem(410, "retention_expired");
 }

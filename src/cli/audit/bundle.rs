@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{BufWriter, Write as _},
     path::PathBuf,
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ledger_of;
+use super::{ledger_of, private};
 use crate::{
     bundle::export::{self as writing, Bundle},
     cli::{Runtime, runtime::cli_metadata, say},
@@ -83,11 +83,24 @@ pub async fn run(runtime: &Runtime, args: &BundleArgs) -> anyhow::Result<()> {
         args.out.with_file_name(format!("{name}.{id}.part"))
     };
     let failed = || format!("write {}", part.display());
-    let mut file = BufWriter::new(File::create(&part).with_context(failed)?);
+    let file = private(OpenOptions::new().create(true).truncate(true), &part).with_context(failed)?;
+    let mut file = BufWriter::new(file);
     let bar = bar(&tenant.slug, range);
     let begun = Instant::now();
     let mut bytes = 0;
-    while let Some(written) = bundle.next().await? {
+    loop {
+        let written = match bundle.next().await {
+            Ok(Some(written)) => written,
+            Ok(None) => break,
+            Err(error) => {
+                // Nobody gets more of it, and nothing need be kept for whoever would.
+                if error.is_final() {
+                    let (rows, last) = bundle.progress();
+                    export::end(&runtime.store, &schema, id, (rows, last, false), metadata).await?;
+                }
+                return Err(error.into());
+            }
+        };
         file.write_all(&written).with_context(failed)?;
         bytes += written.len();
         bar.set_position(bundle.progress().0);

@@ -7,24 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
-use daybook_domain::{
-    AuditExportId,
-    audit_export::ExportFilter,
-    registry::{AggregateType, AnyEvent},
-};
+use daybook_domain::{AuditExportId, audit_export::ExportFilter, registry::AggregateType};
 use daybook_projections::Schema;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::private;
 use crate::{
     cli::{Runtime, runtime::cli_metadata, say},
     export::{self, Ask, COLUMNS, Encoder, Export, FileFormat, Range},
-    retention::Retention,
+    retention::{self, Retention},
     tenancy::{Access, TenantTx},
 };
 
@@ -92,18 +89,17 @@ impl ExportArgs {
                 (kind.map(known).transpose()?, Some(id.parse().context("--aggregate is an id, or type:id")?))
             }
         };
-        if let Some(asked) = &self.event_type {
-            let known = AnyEvent::types().iter().any(|(_, known, _)| known == asked);
-            ensure!(known, "there is no such type of event");
-        }
-        Ok(ExportFilter {
+        let filter = ExportFilter {
             event_type: self.event_type.clone(),
             actor: self.actor.clone(),
             aggregate_type: aggregate_type.map(|kind| kind.as_str().to_owned()),
             aggregate_id,
             from: self.from,
             to: self.to,
-        })
+        };
+        // It is written down for ever: nothing of it may be anybody's name or address.
+        filter.check()?;
+        Ok(filter)
     }
 
     /// Where it is written until it is whole. The name says what was asked, so that nothing else is continued.
@@ -131,10 +127,19 @@ pub async fn run(runtime: &Runtime, args: &ExportArgs) -> anyhow::Result<()> {
     let ask = Ask { after: continued.unwrap_or(args.after), until: args.until, filter };
     let mut tx = TenantTx::begin(runtime.store.database().app(), &schema, Access::Read).await?;
     let range = Range::of(&mut tx, &ask, cut).await?;
+    // What is named must be there, or the file would look whole and lack its beginning.
+    let first = retention::first_at(&mut tx, cut).await?;
     tx.release();
-    if continued.is_some_and(|last| range.after > last && ask.filter.from.is_none()) {
-        bail!("what followed position {} is past what the plan keeps: begin anew", ask.after);
-    }
+    ensure!(
+        ask.after == 0 || ask.after + 1 >= first,
+        "what followed position {} is past what the plan keeps: begin anew",
+        ask.after
+    );
+    ensure!(
+        ask.until.is_none_or(|until| until == 0 || until >= first)
+            && (first == 1 || ask.filter.to.is_none_or(|to| to > cut)),
+        "all of that is past what the plan keeps"
+    );
     let encoder = match continued {
         Some(_) => Encoder::continuing(format).context("this format cannot be continued")?,
         None => Encoder::new(format)?,
@@ -148,7 +153,19 @@ pub async fn run(runtime: &Runtime, args: &ExportArgs) -> anyhow::Result<()> {
     let bar = bar(&tenant.slug, range);
     let begun = Instant::now();
     let mut bytes = 0;
-    while let Some(written) = export.next().await? {
+    loop {
+        let written = match export.next().await {
+            Ok(Some(written)) => written,
+            Ok(None) => break,
+            Err(error) => {
+                // Nobody goes on from there, and nothing need be kept for whoever would.
+                if error.is_final() {
+                    let (rows, last) = export.progress();
+                    export::end(&runtime.store, &schema, id, (rows, last, false), metadata).await?;
+                }
+                return Err(error.into());
+            }
+        };
         file.write_all(&written.bytes).with_context(|| format!("write {}", part.display()))?;
         bytes += written.bytes.len();
         bar.set_position(u64::try_from(written.last_position - range.after).unwrap_or(0));
@@ -186,10 +203,11 @@ fn open(
 ) -> anyhow::Result<(BufWriter<File>, Option<i64>)> {
     let what = || format!("open {}", part.display());
     if !args.resume {
-        return Ok((BufWriter::new(File::create(part).with_context(what)?), None));
+        let file = private(OpenOptions::new().create(true).truncate(true), part).with_context(what)?;
+        return Ok((BufWriter::new(file), None));
     }
     ensure!(format != FileFormat::Parquet, "a parquet file cannot be continued; begin it anew");
-    let mut file = OpenOptions::new().read(true).write(true).open(part).with_context(|| {
+    let mut file = private(OpenOptions::new().read(true), part).with_context(|| {
         format!("there is no interrupted export of this question beside {}", args.out.display())
     })?;
     let (whole, last) = whole_rows(&mut file, format).with_context(|| format!("read {}", part.display()))?;

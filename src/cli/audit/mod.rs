@@ -11,7 +11,13 @@ mod story;
 mod verify;
 mod verify_bundle;
 
-use std::process::ExitCode;
+use std::{
+    fs::{File, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -99,6 +105,13 @@ fn ledger_of(runtime: &Runtime) -> anyhow::Result<Ledger> {
         HeadCopy::open(&runtime.settings.ledger_copy()).context("look at the copy of the log of heads")?;
     ledger.keep_copy(copy);
     Ok(ledger)
+}
+
+/// Opens a file to write personal data to: for its owner alone, also where it was there before.
+fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.write(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// The log of a tenant, or the platform's.

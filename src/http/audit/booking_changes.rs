@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
-use daybook_domain::{BookingId, Disclosed, ResourceId};
+use daybook_domain::{BookingId, Disclosed, ResourceId, registry::AggregateType};
 use daybook_projections::{
     booking_changes::{self, BookingChangeFilter, BookingChangeRow},
     booking_history::ShownChange,
@@ -17,6 +17,7 @@ use crate::{
         bookings::history::ChangeItem,
         context::CallContext,
         cursor::{Cursors, Listing, Page},
+        disclosure,
         position::{self, MinPosition},
         problem::{ProblemBody, Result},
         query::{FromParams, Moment, Params, Query},
@@ -74,7 +75,7 @@ pub struct BookingChange {
     resource_id: Option<Uuid>,
     /// The resource it was moved away from.
     left_resource_id: Option<Uuid>,
-    /// What changed.
+    /// What changed. In the place of personal values is the marker of hidden ones for whoever may not read all bookings.
     #[schema(value_type = Vec<ChangeItem>)]
     changes: Vec<ShownChange>,
 }
@@ -132,8 +133,11 @@ pub async fn list(
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read_followed(&state, &call, min, "booking_history").await?;
     retained::reaches(&mut tx, filter.to, cut).await?;
-    let rows = booking_changes::page(&mut tx, &filter, before, page.fetch()).await?;
+    let mut rows = booking_changes::page(&mut tx, &filter, before, page.fetch()).await?;
     tx.release();
+    if !disclosure::may_see(&call.caller.principal, AggregateType::Booking) {
+        rows.iter_mut().flat_map(|row| &mut row.history.changes.0).for_each(ShownChange::withhold);
+    }
     let answer =
         respond::json(&cursors.page(&page, rows, |last| last.history.position, BookingChange::from))?;
     Ok(retained::mark(answer, cut))

@@ -8,7 +8,6 @@ use axum::{extract::State, response::Response};
 use daybook_domain::{
     AuditExportId,
     audit_export::{ExportFilter, ExportFormat},
-    permission::{Action, Resource, Scope},
     registry::AggregateType,
 };
 use http::Method;
@@ -22,6 +21,7 @@ use crate::{
     export::{self, ExportError, Range},
     http::{
         context::CommandContext,
+        disclosure,
         position::{self, MinPosition},
         problem::{Problem, ProblemBody, Result},
         query::{FromParams, Params, Query},
@@ -51,20 +51,9 @@ impl FromParams for Question {
     }
 }
 
-/// Of which aggregates a caller may see the personal values: those that they may read all of.
-fn disclosed_to(principal: &Principal) -> BTreeSet<AggregateType> {
-    let may = |resource| {
-        principal.permissions.scope(resource, Action::Read).is_some_and(|scope| scope >= Scope::Tenant)
-    };
-    let of = |kind: AggregateType| match kind {
-        AggregateType::Booking => Some(Resource::Bookings),
-        AggregateType::Customer => Some(Resource::Customers),
-        AggregateType::Lead => Some(Resource::Leads),
-        AggregateType::User => Some(Resource::Users),
-        // Nothing personal is in them.
-        _ => None,
-    };
-    AggregateType::ALL.iter().copied().filter(|kind| of(*kind).is_some_and(may)).collect()
+/// Of which aggregates a caller may see the personal values.
+fn disclosed_to(caller: &Principal) -> BTreeSet<AggregateType> {
+    AggregateType::ALL.iter().copied().filter(|kind| disclosure::may_see(caller, *kind)).collect()
 }
 
 /// Why there is no bundle.

@@ -76,7 +76,7 @@ fn aggregate(text: &str) -> Option<(Option<AggregateType>, Uuid)> {
 }
 
 /// Events of the log by position, from where the plan's history begins, which `X-Readable-From` says. To go on from a
-/// position whose next event is past that is 410, as is a time that ends before it.
+/// position or a cursor whose next event is past that is 410, as is a time that ends before it.
 #[utoipa::path(
     get, path = "/api/v1/audit/events", tag = "audit", operation_id = "audit_events",
     params(
@@ -103,16 +103,14 @@ pub async fn events(
 ) -> Result<Response> {
     let scope = format!("audit {filter:?}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
-    let named = filter.after;
     if let Some(last) = cursors.decode(&page)? {
         filter.after = last;
     }
     let cut = retained::cut(&state, &call).await?;
     let mut tx = position::read(&state, &call, min).await?;
     retained::reaches(&mut tx, filter.to, cut).await?;
-    if filter.after == named {
-        retained::goes_on_from(&mut tx, named, cut).await?;
-    }
+    // A cursor names a position as well: what followed it may be past the cut by now.
+    retained::goes_on_from(&mut tx, filter.after, cut).await?;
     filter.readable = Some(retained::readable(&state, &mut tx, &call.schema, cut).await?);
     let mut rows = log::page(&mut tx, &filter, page.fetch()).await?;
     tx.release();

@@ -116,7 +116,8 @@ fn not_a_position() -> Problem {
 
 /// Events of the log as they are written, by position: each with its position as `id`, its type as `event`, and as
 /// `data` what `GET /audit/events` has as an item. From `Last-Event-ID` on, else from `after`, else from now. An `id`
-/// alone says that there is nothing for the client up to there. It ends within a second of the credential.
+/// alone says that there is nothing for the client up to there. It ends within a second of the credential, and before it
+/// would pass over what the plan keeps no more: to go on from there is 410.
 #[utoipa::path(
     get, path = "/api/v1/audit/stream", tag = "audit", operation_id = "audit_live",
     params(
@@ -273,6 +274,8 @@ impl Live {
         self.filter.readable = Some(retained::readable(&self.state, &mut tx, &self.schema, cut).await?);
         // The head first: what is written between the two is on the page or past this head, never skipped.
         let head = positions::head(&mut tx).await?;
+        // Whoever was too slow for what the plan keeps is told so when they come back, and nothing is passed over.
+        retained::goes_on_from(&mut tx, self.filter.after, cut).await?;
         let rows = log::page(&mut tx, &self.filter, i64::try_from(PAGE).unwrap_or(i64::MAX)).await?;
         tx.release();
         self.behind = rows.len() == PAGE;

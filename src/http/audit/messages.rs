@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
-use daybook_domain::{Disclosed, TenantId};
+use daybook_domain::{Disclosed, TenantId, registry::AggregateType};
 use daybook_projections::messages::{self, MessageFilter, MessageRow, STATUSES};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,6 +13,7 @@ use crate::{
     http::{
         context::CallContext,
         cursor::{Cursors, Listing, Page},
+        disclosure,
         position::{self, MinPosition},
         problem::{ProblemBody, Result},
         query::{FromParams, Moment, Params, Query},
@@ -53,7 +54,7 @@ pub struct Message {
     kind: String,
     /// The account it went to; null where there was none yet.
     user_id: Option<Uuid>,
-    /// To whom; null once the person is erased.
+    /// To whom; null once the person is erased, and the marker of hidden values for whoever may not read all accounts.
     #[schema(value_type = Option<String>)]
     recipient: Disclosed<String>,
     /// `queued`, `sent` or `failed`.
@@ -125,7 +126,11 @@ pub async fn list(
     let rows = messages::page(&mut tx, &filter, past, page.fetch()).await?;
     tx.release();
     let sealer = KeySealer(state.store().keys().clone());
-    let item = |row| Message::of(row, &sealer, tenant);
+    let told = disclosure::may_see(&call.caller.principal, AggregateType::User);
+    let item = |row| {
+        let message = Message::of(row, &sealer, tenant);
+        if told { message } else { Message { recipient: message.recipient.withheld(), ..message } }
+    };
     let answer = respond::json(&cursors.page(&page, rows, |last| (last.created_at, last.id), item))?;
     Ok(retained::mark(answer, cut))
 }

@@ -58,7 +58,7 @@ impl Parts for Export {
     }
 
     fn is_final(error: &ExportError) -> bool {
-        matches!(error, ExportError::Missing(_) | ExportError::Format(_))
+        error.is_final()
     }
 }
 

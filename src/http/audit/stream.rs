@@ -32,7 +32,8 @@ impl FromParams for Question {
     }
 }
 
-/// Every event of one aggregate that the plan keeps, oldest first; 410 where it has some, and all are past that.
+/// Every event of one aggregate that the plan keeps, oldest first; 410 where it has some, and all are past that, and for
+/// a cursor that goes on from there.
 #[utoipa::path(
     get, path = "/api/v1/audit/streams/{type}/{id}", tag = "audit", operation_id = "audit_stream",
     params(
@@ -71,6 +72,7 @@ pub async fn stream(
         ..LogFilter::default()
     };
     let mut tx = position::read(&state, &call, min).await?;
+    retained::goes_on_from(&mut tx, filter.after, cut).await?;
     filter.readable = Some(retained::readable(&state, &mut tx, &call.schema, cut).await?);
     let mut rows = log::page(&mut tx, &filter, page.fetch()).await?;
     if rows.is_empty() && after.is_none() {

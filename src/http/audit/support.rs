@@ -166,14 +166,14 @@ pub async fn list(
 ) -> Result<Response> {
     let scope = format!("audit of support {filter:?}");
     let cursors = Cursors::new(state.store().keys(), call.caller.tenant, &scope);
-    let before: Option<Uuid> = cursors.decode(&page)?;
+    let past: Option<(DateTime<Utc>, Uuid)> = cursors.decode(&page)?;
     // Of each session the log is asked as well.
     page.limit = page.limit.min(MOST);
     let cut = retained::cut(&state, &call).await?;
     filter.from = Some(filter.from.map_or(cut, |from| from.max(cut)));
     let mut tx = position::read(&state, &call, min).await?;
     retained::reaches(&mut tx, filter.to, cut).await?;
-    let rows = support_audit::list(&mut tx, &filter, before, page.fetch()).await?;
+    let rows = support_audit::list(&mut tx, &filter, past, page.fetch()).await?;
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
@@ -183,7 +183,8 @@ pub async fn list(
         items.push((row, activity));
     }
     tx.release();
-    let listing = cursors.page(&page, items, |(row, _)| row.id, |(row, activity)| body(row, activity));
+    let key = |(row, _): &(SupportAuditRow, _)| (row.started_at, row.id);
+    let listing = cursors.page(&page, items, key, |(row, activity)| body(row, activity));
     Ok(retained::mark(respond::json(&listing)?, cut))
 }
 
