@@ -151,17 +151,18 @@ pub async fn has_stream(
         .await
 }
 
-/// When an event was recorded; `None` when the log does not hold that position, or not any more.
+/// The log's last position, and when the event at a position was recorded, of one moment; `None` when the log does not hold
+/// that position, or not any more.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn recorded_at(
     connection: &mut PgConnection,
     position: i64,
-) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    sqlx::query_scalar("SELECT recorded_at FROM events WHERE position = $1")
+) -> Result<(i64, Option<DateTime<Utc>>), sqlx::Error> {
+    sqlx::query_as("SELECT position, (SELECT recorded_at FROM events WHERE position = $1) FROM log_head")
         .bind(position)
-        .fetch_optional(connection)
+        .fetch_one(connection)
         .await
 }
 

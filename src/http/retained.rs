@@ -9,7 +9,6 @@ use chrono::{DateTime, Utc};
 use daybook_projections::{
     Schema,
     log::{self, Readable},
-    positions,
 };
 use http::HeaderValue;
 use sqlx::PgConnection;
@@ -66,14 +65,12 @@ pub async fn goes_on_from(connection: &mut PgConnection, after: i64, cut: DateTi
 /// # Errors
 /// `retention_expired` when that is past the cut.
 pub async fn holds(connection: &mut PgConnection, position: i64, cut: DateTime<Utc>) -> Result<()> {
-    // The head first: what is written between the two is no older than that, and not pruned.
-    if position > positions::head(connection).await? {
-        return Ok(());
-    }
     match log::recorded_at(connection, position).await? {
-        Some(recorded) if recorded >= cut => Ok(()),
+        (_, Some(recorded)) if recorded >= cut => Ok(()),
+        // Yet to be written.
+        (head, None) if position > head => Ok(()),
         // Past it, or pruned.
-        Some(_) | None => Err(expired(cut)),
+        (_, Some(_) | None) => Err(expired(cut)),
     }
 }
 

@@ -109,10 +109,12 @@ pub async fn events(
     let cut = retained::cut(&state, &call).await?;
     let mut tx = position::read(&state, &call, min).await?;
     retained::reaches(&mut tx, filter.to, cut).await?;
-    // A cursor names a position as well: what followed it may be past the cut by now.
-    retained::goes_on_from(&mut tx, filter.after, cut).await?;
     filter.readable = Some(retained::readable(&state, &mut tx, &call.schema, cut).await?);
     let mut rows = log::page(&mut tx, &filter, page.fetch()).await?;
+    // A cursor names a position as well: what followed it may be past the cut by now. Not where it is on the page.
+    if rows.first().is_none_or(|row| row.position > filter.after.saturating_add(1)) {
+        retained::goes_on_from(&mut tx, filter.after, cut).await?;
+    }
     tx.release();
     let length = 1_000 + rows.len() * 1_400;
     let answer = respond::json_of_about(length, &AuditPage::new(&mut rows, &page, &cursors)?)?;
