@@ -151,6 +151,31 @@ pub async fn has_stream(
         .await
 }
 
+/// Whether the log still holds every event of a stream between two sequences, as recorded since a time.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn holds_between(
+    connection: &mut PgConnection,
+    (aggregate_type, id): (&str, Uuid),
+    after: i64,
+    before: i64,
+    since: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let held: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM events
+         WHERE aggregate_id = $1 AND aggregate_type = $2 AND sequence > $3 AND sequence < $4 AND recorded_at >= $5",
+    )
+    .bind(id)
+    .bind(aggregate_type)
+    .bind(after)
+    .bind(before)
+    .bind(since)
+    .fetch_one(connection)
+    .await?;
+    Ok(held >= before - after - 1)
+}
+
 /// The log's last position, and when the event at a position was recorded, of one moment; `None` when the log does not hold
 /// that position, or not any more.
 ///

@@ -142,16 +142,25 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
     };
     let gone = book().await;
     app.post(&tenant, &format!("/bookings/{gone}/cancel"), &json!({})).await.expect(200);
-    let moved = book().await;
+    let (moved, turned) = (book().await, book().await);
+    for reason in ["rain", "sun"] {
+        let path = format!("/bookings/{turned}/reschedule");
+        let to = json!({"check_in": "2031-07-01", "check_out": "2031-07-03", "reason": reason});
+        let back = json!({"check_in": "2031-05-01", "check_out": "2031-05-03", "reason": reason});
+        app.post(&tenant, &path, if reason == "rain" { &to } else { &back }).await.expect(200);
+    }
     let past = app.head(&tenant).await;
     let to = json!({"check_in": "2031-06-01", "check_out": "2031-06-03"});
-    app.post(&tenant, &format!("/bookings/{moved}/reschedule"), &to).await.expect(200);
+    for booking in [moved, turned] {
+        app.post(&tenant, &format!("/bookings/{booking}/reschedule"), &to).await.expect(200);
+    }
     let young = customers(&app, &tenant, 3).await[0];
     let head = app.head(&tenant).await;
     let history = format!("/bookings/{moved}/history");
     crate::support::app::eventually("the history follows", Duration::from_secs(10), async || {
-        let page = app.get(&tenant, &history).await;
-        page.status == 200 && page.body["items"].as_array().unwrap().len() == 2
+        // The last that was written of.
+        let page = app.get(&tenant, &format!("/bookings/{turned}/history")).await;
+        page.status == 200 && page.body["items"].as_array().unwrap().len() == 4
     })
     .await;
 
@@ -175,6 +184,7 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
     let walks = [
         walk("/audit/events?limit=2".to_owned()).await,
         walk(format!("/audit/streams/booking/{gone}?limit=1")).await,
+        walk(format!("/bookings/{turned}/history?limit=1")).await,
     ];
     for path in &walks {
         app.get(&tenant, path).await.expect(200);
@@ -201,10 +211,11 @@ async fn lists_begin_at_the_cut_and_what_is_named_before_it_is_gone() {
     let next = format!("/audit/events?limit=2&cursor={}", first.text("next_cursor"));
     assert_eq!(positions(&app.get(&tenant, &next).await.expect(200)), kept[2..4]);
 
-    let [events, stream] = walks;
+    let [events, stream, changes] = walks;
     let expired = [
         events,
         stream,
+        changes,
         // Leaves, but not the hashes over them.
         "/audit/tile/entries/000.p/1".to_owned(),
         format!("/audit/tile/entries/000.p/{head}"),

@@ -2,10 +2,10 @@
 
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
-use daybook_domain::{Disclosed, permission::Scope};
+use daybook_domain::{Decider as _, Disclosed, booking::Booking, permission::Scope};
 use daybook_projections::{
     booking_history::{self, HistoryRow, ShownChange},
-    bookings,
+    bookings, log,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -91,7 +91,8 @@ impl FromParams for History {
     }
 }
 
-/// Every change of a booking that the plan keeps as a diff, oldest first; 410 where all of them are past that.
+/// Every change of a booking that the plan keeps as a diff, oldest first; 410 where all of them are past that, or what follows a
+/// cursor is.
 #[utoipa::path(
     get, path = "/api/v1/bookings/{id}/history", tag = "bookings", operation_id = "booking_history",
     params(
@@ -125,6 +126,13 @@ pub async fn history(
         if row.updated_at < cut {
             return Err(retained::expired(cut));
         }
+    }
+    // Whoever goes on from a page is told when what followed it is past the cut by now. Not every event changed the booking.
+    if let (Some(after), Some(first)) = (after, rows.first())
+        && first.sequence > after + 1
+        && !log::holds_between(&mut tx, (Booking::TYPE, id), after, first.sequence, cut).await?
+    {
+        return Err(retained::expired(cut));
     }
     tx.release();
     let answer = respond::json(&cursors.page(&page, rows, |row| row.sequence, HistoryItem::from))?;
