@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    erasure::{erase, known_leads},
+    erasure::erase,
+    erasure_reach::known_leads,
     masquerade_attacks::hijack,
     support::{
         app::{Answer, TestApp, TestTenant, eventually, id},
