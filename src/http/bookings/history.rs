@@ -91,8 +91,8 @@ impl FromParams for History {
     }
 }
 
-/// Every change of a booking that the plan keeps as a diff, oldest first; 410 where all of them are past that, or what follows a
-/// cursor is.
+/// Every change of a booking that the plan keeps as a diff, oldest first; 410 where all of them are past that, or what
+/// follows a cursor is.
 #[utoipa::path(
     get, path = "/api/v1/bookings/{id}/history", tag = "bookings", operation_id = "booking_history",
     params(

@@ -35,9 +35,10 @@ pub struct EraseCustomer {
 
 /// Erase a customer: their name and contacts, the notes of their bookings, their accounts, what they asked before they were a
 /// customer (by their e-mail addresses; where another customer has the address, it goes with the last who has it, and a legal
-/// hold on one of them holds for all: find them with `GET /customers?email=`, and erase each). That something happened stays in the log, and every proof holds; about whom is
-/// gone, and nobody can bring it back. With a booking that is not over it is 409 `wrong_state`. Under a legal hold it
-/// is queued (202), and done when the hold is released; meanwhile they cannot book. Asking again answers where it stands.
+/// hold on one of them holds for all: find them with `GET /customers?email=`, and erase each). That something happened
+/// stays in the log, and every proof holds; about whom is gone, and nobody can bring it back. With a booking that is not
+/// over it is 409 `wrong_state`. Under a legal hold it is queued (202), and done when the hold is released; meanwhile they
+/// cannot book. Asking again answers where it stands.
 #[utoipa::path(
     post, path = "/api/v1/customers/{id}/erase", tag = "customers", operation_id = "erase_customer",
     params(
