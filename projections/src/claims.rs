@@ -9,7 +9,7 @@ use daybook_domain::{
     BookingId, Interval, OfferingId, ResourceId, ScheduleId,
     booking::Candidate,
     occupancy::{Claim, Occupancy},
-    offering::{Offering, OfferingTerms},
+    offering::{Offering, OfferingMode, OfferingTerms},
     resource::{Resource, ResourceKind},
     schedule::{Rules, Schedule},
     text::Name,
@@ -37,29 +37,55 @@ pub enum Asked {
     Resource(ResourceId),
 }
 
-/// The places asked for with every claim that overlaps the window; `None` when there is no such offering or resource.
-///
-/// How wide the window must be may depend on the offering, if one was asked for.
+/// How far from the instants of a question what it depends on may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The dates' nights or slots, by the offering's mode; nights where none is asked for.
+    Dates,
+    /// Also how bookings could be moved to make room.
+    Moves,
+}
+
+/// The places asked for with every claim that a question about `[from, to)` can depend on; `None` when there is no such
+/// offering or resource.
 ///
 /// # Errors
 /// When PostgreSQL refuses, or a row is of a shape this binary does not know.
 pub async fn places(
     connection: &mut PgConnection,
     asked: Asked,
-    window: impl FnOnce(Option<&Offering>) -> (DateTime<Utc>, DateTime<Utc>) + Send,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    reach: Reach,
 ) -> Result<Option<Places>, sqlx::Error> {
     let rows = match asked {
+        // One resource's claims come along: a second question would take longer than their answer.
         Asked::Offering(offering, Some(resource)) => {
             sqlx::query(
                 "SELECT clock_timestamp(), o.id, o.archived, o.terms, r.id, r.name, r.kind, r.capacity, r.time_zone,
-                        r.archived, s.id, s.name, s.resource_ids, s.rules
+                        r.archived, s.id, s.name, s.resource_ids, s.rules, c.*
                  FROM offerings o
                  LEFT JOIN resources r ON r.id = $2 AND r.id = ANY (o.resource_ids)
                  LEFT JOIN schedules s ON NOT s.archived AND s.resource_ids @> ARRAY[r.id]
+                 CROSS JOIN LATERAL (SELECT $5 OR o.terms->>'mode' = 'slot') AS w (wide)
+                 CROSS JOIN LATERAL (
+                     SELECT array_agg(booking_id), array_agg(starts_at), array_agg(ends_at), array_agg(unit), array_agg(expires_at)
+                     FROM slot_overlaps(
+                         r.id,
+                         $3 - CASE WHEN w.wide THEN $6 ELSE
+                             $7 + make_interval(mins => coalesce((o.terms->>'buffer_before_minutes')::integer, 0)) END,
+                         $4 + CASE WHEN w.wide THEN $6 ELSE
+                             $7 + make_interval(mins => coalesce((o.terms->>'buffer_after_minutes')::integer, 0)) END
+                     )
+                 ) AS c
                  WHERE o.id = $1",
             )
             .bind(offering.0)
             .bind(resource.0)
+            .bind(from)
+            .bind(to)
+            .bind(reach == Reach::Moves)
+            .bind(ANY_REACH)
+            .bind(ZONES)
             .fetch_all(&mut *connection)
             .await?
         }
@@ -78,13 +104,20 @@ pub async fn places(
             .await?
         }
         Asked::Resource(resource) => {
+            let (from, to) = within(from, to, reach, None);
             sqlx::query(
                 "SELECT clock_timestamp(), NULL::uuid, NULL::boolean, NULL::jsonb, r.id, r.name, r.kind, r.capacity,
-                        r.time_zone, r.archived, s.id, s.name, s.resource_ids, s.rules
+                        r.time_zone, r.archived, s.id, s.name, s.resource_ids, s.rules, c.*
                  FROM resources r LEFT JOIN schedules s ON NOT s.archived AND s.resource_ids @> ARRAY[r.id]
+                 CROSS JOIN LATERAL (
+                     SELECT array_agg(booking_id), array_agg(starts_at), array_agg(ends_at), array_agg(unit), array_agg(expires_at)
+                     FROM slot_overlaps(r.id, $2, $3)
+                 ) AS c
                  WHERE r.id = $1",
             )
             .bind(resource.0)
+            .bind(from)
+            .bind(to)
             .fetch_all(&mut *connection)
             .await?
         }
@@ -94,17 +127,19 @@ pub async fn places(
     let offering = offering(first)?;
     let mut candidates =
         rows.iter().filter_map(|row| candidate(row).transpose()).collect::<Result<Vec<_>, _>>()?;
-    let ids: Vec<Uuid> = candidates.iter().map(|candidate| candidate.id().0).collect();
     if let Asked::Offering(_, None) = asked {
+        let ids: Vec<Uuid> = candidates.iter().map(|candidate| candidate.id().0).collect();
         let schedules = schedules_of(connection, &ids).await?;
+        let (from, to) = within(from, to, reach, offering.as_ref());
+        let mut claims = claims_overlapping(connection, &ids, from, to).await?;
         for candidate in &mut candidates {
             candidate.schedule = schedules.get(&candidate.id()).cloned();
+            candidate.occupancy = Arc::new(claims.remove(&candidate.id()).unwrap_or_default());
         }
-    }
-    let (from, to) = window(offering.as_ref());
-    let mut claims = claims_overlapping(connection, &ids, from, to).await?;
-    for candidate in &mut candidates {
-        candidate.occupancy = Arc::new(claims.remove(&candidate.id()).unwrap_or_default());
+    } else {
+        for (candidate, row) in candidates.iter_mut().zip(&rows) {
+            candidate.occupancy = Arc::new(occupancy(row, 14)?);
+        }
     }
     Ok(Some(Places { offering, candidates, now }))
 }
@@ -129,63 +164,84 @@ async fn schedules_of(
 }
 
 /// Every claim that overlaps `[from, to)`, by resource.
-///
-/// # Errors
-/// When PostgreSQL refuses.
-pub async fn claims_overlapping(
+async fn claims_overlapping(
     connection: &mut PgConnection,
     resource_ids: &[Uuid],
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<HashMap<ResourceId, Occupancy>, sqlx::Error> {
-    type ClaimRow = (Uuid, Uuid, DateTime<Utc>, DateTime<Utc>, Option<i32>, Option<DateTime<Utc>>);
     if resource_ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<ClaimRow> = sqlx::query_as(
-        "SELECT w.id, c.booking_id, c.starts_at, c.ends_at, c.unit, c.expires_at
-         FROM unnest($1::uuid[]) AS w (id) CROSS JOIN LATERAL slot_overlaps(w.id, $2, $3) AS c",
-    )
-    .bind(resource_ids)
-    .bind(from)
-    .bind(to)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<(Uuid, Uuid, DateTime<Utc>, DateTime<Utc>, Option<i32>, Option<DateTime<Utc>>)> =
+        sqlx::query_as(
+            "SELECT w.id, c.booking_id, c.starts_at, c.ends_at, c.unit, c.expires_at
+             FROM unnest($1::uuid[]) AS w (id) CROSS JOIN LATERAL slot_overlaps(w.id, $2, $3) AS c",
+        )
+        .bind(resource_ids)
+        .bind(from)
+        .bind(to)
+        .fetch_all(connection)
+        .await?;
     let mut claims: HashMap<ResourceId, Vec<Claim>> = HashMap::new();
     for (resource, booking, starts_at, ends_at, unit, expires_at) in rows {
-        // The table's own check keeps every claim's end after its start.
-        let Ok(during) = Interval::new(starts_at, ends_at) else { continue };
-        let unit = unit.and_then(|unit| u32::try_from(unit).ok());
-        let claim = Claim { booking_id: BookingId(booking), during, unit, expires_at };
-        claims.entry(ResourceId(resource)).or_default().push(claim);
+        claims
+            .entry(ResourceId(resource))
+            .or_default()
+            .extend(claim(booking, starts_at, ends_at, unit, expires_at));
     }
     Ok(claims.into_iter().map(|(resource, claims)| (resource, claims.into_iter().collect())).collect())
 }
 
-/// The instants that a question about `[from, to)` can depend on: buffers reach at most a week, zones a day.
-pub fn margin(from: DateTime<Utc>, to: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
-    widened(from, to, TimeDelta::days(9), TimeDelta::days(9))
+/// The claims on a resource from five columns of arrays.
+fn occupancy(row: &PgRow, first: usize) -> Result<Occupancy, sqlx::Error> {
+    let Some(bookings) = row.try_get::<Option<Vec<Uuid>>, _>(first)? else { return Ok(Occupancy::default()) };
+    let starts: Vec<DateTime<Utc>> = row.try_get(first + 1)?;
+    let ends: Vec<DateTime<Utc>> = row.try_get(first + 2)?;
+    let units: Vec<Option<i32>> = row.try_get(first + 3)?;
+    let expiries: Vec<Option<DateTime<Utc>>> = row.try_get(first + 4)?;
+    let of_all = bookings.into_iter().zip(starts).zip(ends).zip(units).zip(expiries);
+    Ok(of_all
+        .filter_map(|((((booking, starts_at), ends_at), unit), expires_at)| {
+            claim(booking, starts_at, ends_at, unit, expires_at)
+        })
+        .collect())
 }
 
-/// The instants that the nights from one midnight to another, each by itself, depend on, in any zone. That is what
-/// overlaps them; how others could be moved to make room is nothing that single nights are asked about.
-pub fn margin_of_nights(
+/// `None` for one without an extent, which the table's own check does not let in.
+fn claim(
+    booking: Uuid,
+    starts_at: DateTime<Utc>,
+    ends_at: DateTime<Utc>,
+    unit: Option<i32>,
+    expires_at: Option<DateTime<Utc>>,
+) -> Option<Claim> {
+    let during = Interval::new(starts_at, ends_at).ok()?;
+    let unit = unit.and_then(|unit| u32::try_from(unit).ok());
+    Some(Claim { booking_id: BookingId(booking), during, unit, expires_at })
+}
+
+/// As far as a question can reach: buffers at most a week, zones a day.
+const ANY_REACH: TimeDelta = TimeDelta::days(9);
+/// As far as the midnights of a date are from one another in all zones.
+const ZONES: TimeDelta = TimeDelta::days(1);
+
+/// The instants that a question about `[from, to)` depends on.
+///
+/// Nights, each by itself, on what overlaps them, in any zone. How others could be moved to make room is nothing that
+/// single nights are asked about. The same is worked out in the statement that asks for one resource of an offering.
+fn within(
     from: DateTime<Utc>,
     to: DateTime<Utc>,
+    reach: Reach,
     offering: Option<&Offering>,
 ) -> (DateTime<Utc>, DateTime<Utc>) {
-    let (before, after) =
-        offering.map_or((0, 0), |offering| (offering.buffer_before_minutes, offering.buffer_after_minutes));
-    let reach = |buffer: u32| TimeDelta::days(1) + TimeDelta::minutes(buffer.into());
-    widened(from, to, reach(before), reach(after))
-}
-
-fn widened(
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-    before: TimeDelta,
-    after: TimeDelta,
-) -> (DateTime<Utc>, DateTime<Utc>) {
+    let wide = reach == Reach::Moves || offering.is_some_and(|offering| offering.mode == OfferingMode::Slot);
+    let of_buffer = |minutes: Option<u32>| {
+        if wide { ANY_REACH } else { ZONES + TimeDelta::minutes(minutes.unwrap_or(0).into()) }
+    };
+    let before = of_buffer(offering.map(|offering| offering.buffer_before_minutes));
+    let after = of_buffer(offering.map(|offering| offering.buffer_after_minutes));
     (from.checked_sub_signed(before).unwrap_or(from), to.checked_add_signed(after).unwrap_or(to))
 }
 

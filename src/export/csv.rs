@@ -10,7 +10,7 @@ use std::io::Write as _;
 use uuid::Uuid;
 
 use super::COLUMNS;
-use crate::http::audit::AuditEvent;
+use crate::http::audit::{AuditEvent, Text};
 
 /// Writes the row of names.
 pub(super) fn names(out: &mut Vec<u8>) {
@@ -22,29 +22,29 @@ pub(super) fn names(out: &mut Vec<u8>) {
 pub(super) fn row(event: &AuditEvent<'_>, out: &mut Vec<u8>) {
     number(event.position, out);
     id(event.event_id, out);
-    text(&event.event_type, out);
+    text(&event.event_type.get(), out);
     number(i64::from(event.version), out);
-    text(&event.aggregate_type, out);
+    text(&event.aggregate_type.get(), out);
     id(event.aggregate_id, out);
     number(event.sequence, out);
-    text(&event.recorded_at, out);
-    text(&event.occurred_at, out);
-    text(&event.actor, out);
-    optional(event.on_behalf_of.as_deref(), out);
-    optional(event.role.as_deref(), out);
-    optional(event.support_mode.as_deref(), out);
-    optional(event.reason.expose().map(AsRef::as_ref), out);
-    optional(event.ip.expose().map(AsRef::as_ref), out);
+    text(&event.recorded_at.get(), out);
+    text(&event.occurred_at.get(), out);
+    text(&event.actor.get(), out);
+    optional(event.on_behalf_of, out);
+    optional(event.role, out);
+    optional(event.support_mode, out);
+    optional(event.reason.expose().copied(), out);
+    optional(event.ip.expose().copied(), out);
     match event.request_id {
         Some(request) => id(request, out),
         None => out.push(b','),
     }
-    optional(event.correlation_id.as_deref(), out);
-    optional(event.causation_id.as_deref(), out);
+    optional(event.correlation_id, out);
+    optional(event.causation_id, out);
     json(event.payload.0.get(), out);
-    text(event.leaf_hash.expose().map_or("", String::as_str), out);
-    // In place of the comma after the last cell.
-    out.pop();
+    if let Some(hash) = event.leaf_hash.expose() {
+        out.extend_from_slice(&hash.hex());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -58,9 +58,9 @@ fn id(value: Uuid, out: &mut Vec<u8>) {
     out.push(b',');
 }
 
-fn optional(value: Option<&str>, out: &mut Vec<u8>) {
+fn optional(value: Option<Text<'_>>, out: &mut Vec<u8>) {
     match value {
-        Some(value) => text(value, out),
+        Some(value) => text(&value.get(), out),
         None => out.push(b','),
     }
 }

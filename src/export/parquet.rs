@@ -1,6 +1,7 @@
 //! Apache Parquet: typed columns, Snappy, in groups of rows of bounded size.
 
 use std::{
+    borrow::Cow,
     io::{self, Write},
     mem,
     sync::{Arc, Mutex, PoisonError},
@@ -21,7 +22,10 @@ use parquet::{
 };
 
 use super::ExportError;
-use crate::{eventstore::leaf::leaf_hash, http::audit::AuditEvent};
+use crate::{
+    eventstore::leaf::leaf_hash,
+    http::audit::{AuditEvent, Text},
+};
 
 /// The most rows of a group, and about the most bytes of text in one: what is held in memory until it is written.
 const GROUP_ROWS: usize = 8_192;
@@ -168,23 +172,23 @@ impl Writer {
         let cells: [Cell<'_>; 20] = [
             Cell::Long(event.position),
             Cell::Bytes(Some(event.event_id.as_bytes())),
-            Cell::text(&event.event_type),
+            Cell::text(event.event_type),
             Cell::Int(i32::from(event.version)),
-            Cell::text(&event.aggregate_type),
+            Cell::text(event.aggregate_type),
             Cell::Bytes(Some(event.aggregate_id.as_bytes())),
             Cell::Long(event.sequence),
-            Cell::Long(micros(&event.recorded_at)?),
-            Cell::Long(micros(&event.occurred_at)?),
-            Cell::text(&event.actor),
-            Cell::optional(event.on_behalf_of.as_deref()),
-            Cell::optional(event.role.as_deref()),
-            Cell::optional(event.support_mode.as_deref()),
-            Cell::optional(event.reason.expose().map(AsRef::as_ref)),
-            Cell::optional(event.ip.expose().map(AsRef::as_ref)),
+            Cell::Long(micros(&event.recorded_at.get())?),
+            Cell::Long(micros(&event.occurred_at.get())?),
+            Cell::text(event.actor),
+            Cell::optional(event.on_behalf_of),
+            Cell::optional(event.role),
+            Cell::optional(event.support_mode),
+            Cell::optional(event.reason.expose().copied()),
+            Cell::optional(event.ip.expose().copied()),
             Cell::Bytes(event.request_id.as_ref().map(|id| id.as_bytes().as_slice())),
-            Cell::optional(event.correlation_id.as_deref()),
-            Cell::optional(event.causation_id.as_deref()),
-            Cell::text(event.payload.0.get()),
+            Cell::optional(event.correlation_id),
+            Cell::optional(event.causation_id),
+            Cell::Bytes(Some(event.payload.0.get().as_bytes())),
             Cell::Bytes(Some(&hash)),
         ];
         for (column, cell) in self.columns.iter_mut().zip(cells) {
@@ -192,7 +196,10 @@ impl Writer {
                 (Column::Long(values), Cell::Long(value)) => values.push(value),
                 (Column::Int(values), Cell::Int(value)) => values.push(value),
                 (Column::Text(values) | Column::Fixed(values), Cell::Bytes(value)) => values.push(value),
-                (_, Cell::Long(_) | Cell::Int(_) | Cell::Bytes(_)) => {
+                (Column::Text(values), Cell::Text(value)) => {
+                    values.push(value.as_ref().map(|text| text.as_bytes()));
+                }
+                (_, Cell::Long(_) | Cell::Int(_) | Cell::Bytes(_) | Cell::Text(_)) => {
                     return Err(ExportError::Format("a cell is not of its column's type".into()));
                 }
             }
@@ -235,15 +242,16 @@ enum Cell<'a> {
     Long(i64),
     Int(i32),
     Bytes(Option<&'a [u8]>),
+    Text(Option<Cow<'a, str>>),
 }
 
 impl<'a> Cell<'a> {
-    fn text(value: &'a str) -> Self {
-        Self::Bytes(Some(value.as_bytes()))
+    fn text(value: Text<'a>) -> Self {
+        Self::optional(Some(value))
     }
 
-    fn optional(value: Option<&'a str>) -> Self {
-        Self::Bytes(value.map(str::as_bytes))
+    fn optional(value: Option<Text<'a>>) -> Self {
+        Self::Text(value.map(Text::get))
     }
 }
 

@@ -1,6 +1,9 @@
 //! `X-Min-Position`: a read waits, for a bounded time, until what it reads from has seen that much of the log.
+//!
+//! Reads from one place in the code may share a transaction, see [`TenantTx::begin_in_turn`]; that place is who calls these
+//! functions.
 
-use std::time::Duration;
+use std::{future::Future, panic::Location, time::Duration};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use daybook_projections::{Schema, positions};
@@ -11,10 +14,7 @@ use super::{
     headers::X_MIN_POSITION,
     problem::{Problem, Result},
 };
-use crate::{
-    app::AppState,
-    tenancy::{Access, TenantTx},
-};
+use crate::{app::AppState, tenancy::TenantTx};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
@@ -43,51 +43,72 @@ impl<S: Send + Sync> FromRequestParts<S> for MinPosition {
 ///
 /// # Errors
 /// `unavailable` when that takes more than two seconds or the database is away.
-pub async fn read(state: &AppState, call: &CallContext, min: MinPosition) -> Result<TenantTx<'static>> {
-    read_in(state, &call.schema, min).await
+#[track_caller]
+pub fn read(
+    state: &AppState,
+    call: &CallContext,
+    min: MinPosition,
+) -> impl Future<Output = Result<TenantTx<'static>>> + Send {
+    read_in(state, &call.schema, min)
 }
 
 /// The same in a schema, for whoever may read there without being a caller of the tenant.
 ///
 /// # Errors
 /// `unavailable` when that takes more than two seconds or the database is away.
-pub async fn read_in(state: &AppState, schema: &Schema, min: MinPosition) -> Result<TenantTx<'static>> {
-    if let Some(position) = min.0 {
-        wait_for_head(state, schema, position).await?;
+#[track_caller]
+pub fn read_in(
+    state: &AppState,
+    schema: &Schema,
+    min: MinPosition,
+) -> impl Future<Output = Result<TenantTx<'static>>> + Send {
+    let place = Location::caller();
+    async move {
+        if let Some(position) = min.0 {
+            wait_for_head(state, schema, position).await?;
+        }
+        begin(state, schema, place).await
     }
-    begin(state, schema).await
 }
 
 /// A read-only transaction, once the projection of this name has followed the log to the position.
 ///
 /// # Errors
 /// `unavailable` when that takes more than two seconds or the database is away.
-pub async fn read_followed(
+#[track_caller]
+pub fn read_followed(
     state: &AppState,
     call: &CallContext,
     min: MinPosition,
     projection: &str,
-) -> Result<TenantTx<'static>> {
-    let Some(position) = min.0.filter(|position| *position > 0) else {
-        return begin(state, &call.schema).await;
-    };
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let mut tx = begin(state, &call.schema).await?;
-        let seen = positions::checkpoint(&mut tx, projection).await?;
-        if seen.is_some_and(|seen| seen >= position) {
-            return Ok(tx);
+) -> impl Future<Output = Result<TenantTx<'static>>> + Send {
+    let place = Location::caller();
+    async move {
+        let Some(position) = min.0.filter(|position| *position > 0) else {
+            return begin(state, &call.schema, place).await;
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut tx = begin(state, &call.schema, place).await?;
+            let seen = positions::checkpoint(&mut tx, projection).await?;
+            if seen.is_some_and(|seen| seen >= position) {
+                return Ok(tx);
+            }
+            tx.release();
+            if Instant::now() >= until {
+                return Err(behind());
+            }
+            sleep(POLL).await;
         }
-        tx.release();
-        if Instant::now() >= until {
-            return Err(behind());
-        }
-        sleep(POLL).await;
     }
 }
 
-async fn begin(state: &AppState, schema: &Schema) -> Result<TenantTx<'static>> {
-    Ok(TenantTx::begin(state.store().database().app(), schema, Access::Read).await?)
+async fn begin(
+    state: &AppState,
+    schema: &Schema,
+    place: &'static Location<'static>,
+) -> Result<TenantTx<'static>> {
+    Ok(TenantTx::begin_in_turn(state.store().database().app(), schema, place).await?)
 }
 
 async fn wait_for_head(state: &AppState, schema: &Schema, position: i64) -> Result<()> {
@@ -95,7 +116,7 @@ async fn wait_for_head(state: &AppState, schema: &Schema, position: i64) -> Resu
     let mut head = state.store().head_watch(schema);
     let until = Instant::now() + PATIENCE;
     while *head.borrow_and_update() < position {
-        let mut tx = begin(state, schema).await?;
+        let mut tx = begin(state, schema, Location::caller()).await?;
         let found = positions::head(&mut tx).await?;
         tx.release();
         if found >= position {

@@ -1,16 +1,19 @@
 //! [`TenantTx`]: the only way to a tenant's tables.
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    panic::Location,
+};
 
 use daybook_projections::Schema;
 use sqlx::{Database, PgConnection, Postgres, TransactionManager as _};
 
 use super::{
     TenancyError,
-    pool::{Pool, Pooled},
+    pool::{Pool, Pooled, Turn},
 };
 
-type Manager = <Postgres as Database>::TransactionManager;
+pub(super) type Manager = <Postgres as Database>::TransactionManager;
 
 /// What a transaction may do, enforced by PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub enum Access {
 pub struct TenantTx<'c> {
     connection: Held<'c>,
     state: State,
+    /// Reads that may follow it.
+    turn: Option<Turn>,
     schema: Schema,
 }
 
@@ -49,6 +54,8 @@ enum State {
     Beginning,
     Open,
     Ended,
+    /// Open, for the read that follows.
+    PassedOn,
 }
 
 impl TenantTx<'static> {
@@ -57,11 +64,41 @@ impl TenantTx<'static> {
     /// # Errors
     /// When no connection can be had or PostgreSQL refuses.
     pub async fn begin(pool: &Pool, schema: &Schema, access: Access) -> Result<Self, TenancyError> {
+        Self::begin_for(pool, schema, access, None).await
+    }
+
+    /// Begins to read, or goes on in the transaction of the read before it: from the same place in the code, in the same
+    /// schema, released a moment ago while this one waited for a connection.
+    ///
+    /// The same as a transaction of its own with [`Access::Read`], except that `now()` is up to a tenth of a second old.
+    /// What is set for one read with `SET LOCAL` would be set for those after it: do not.
+    ///
+    /// # Errors
+    /// When no connection can be had or PostgreSQL refuses.
+    pub async fn begin_in_turn(
+        pool: &Pool,
+        schema: &Schema,
+        place: &'static Location<'static>,
+    ) -> Result<Self, TenancyError> {
+        Self::begin_for(pool, schema, Access::Read, Some(place)).await
+    }
+
+    async fn begin_for(
+        pool: &Pool,
+        schema: &Schema,
+        access: Access,
+        place: Option<&'static Location<'static>>,
+    ) -> Result<Self, TenancyError> {
         // Each connection of the pool may refuse the role, see `is_role_refused`, or have broken while nobody used
         // it; a fresh one has not. Nothing but the beginning is repeated.
         let mut others = pool.size();
         loop {
-            let connection = pool.acquire(Some(schema)).await.map_err(TenancyError::db(BEGIN))?;
+            let (connection, turn) =
+                pool.acquire_for(Some(schema), place).await.map_err(TenancyError::db(BEGIN))?;
+            if turn.is_some() {
+                let connection = Held::Pooled(connection);
+                return Ok(Self { connection, state: State::Open, turn, schema: schema.clone() });
+            }
             let reused = connection.is_reused();
             let statement = begin_pooled_statement(schema, access);
             match Self::enter(Held::Pooled(connection), schema, statement).await {
@@ -70,7 +107,11 @@ impl TenantTx<'static> {
                 {
                     others -= 1;
                 }
-                begun => return begun,
+                begun => {
+                    let mut tx = begun?;
+                    tx.turn = place.map(Turn::new);
+                    return Ok(tx);
+                }
             }
         }
     }
@@ -81,8 +122,13 @@ impl TenantTx<'static> {
     /// returns, and its answer is left to the connection's next user. After a statement that was cut off, that user
     /// would have to wait for it as well.
     pub fn release(mut self) {
-        if let Held::Pooled(connection) = &mut self.connection {
-            connection.is_done();
+        match (&mut self.connection, self.turn) {
+            (Held::Pooled(connection), Some(turn)) if turn.goes_on() => {
+                connection.stays_in(turn);
+                self.state = State::PassedOn;
+            }
+            (Held::Pooled(connection), _) => connection.is_done(),
+            (Held::Lent(_), _) => {}
         }
     }
 }
@@ -101,7 +147,7 @@ impl<'c> TenantTx<'c> {
     }
 
     async fn enter(connection: Held<'c>, schema: &Schema, statement: String) -> Result<Self, TenancyError> {
-        let mut tx = Self { connection, state: State::Beginning, schema: schema.clone() };
+        let mut tx = Self { connection, state: State::Beginning, turn: None, schema: schema.clone() };
         Manager::begin(&mut tx, Some(statement.into())).await.map_err(TenancyError::db(BEGIN))?;
         tx.state = State::Open;
         Ok(tx)
@@ -142,7 +188,7 @@ impl Drop for TenantTx<'_> {
             (State::Open, _) => Manager::start_rollback(self),
             (State::Beginning, Held::Pooled(connection)) => connection.is_lost(),
             (State::Ended, Held::Pooled(connection)) => connection.is_done(),
-            (State::Beginning | State::Ended, Held::Lent(_)) => {}
+            (State::PassedOn, _) | (State::Beginning | State::Ended, Held::Lent(_)) => {}
         }
     }
 }

@@ -90,3 +90,4 @@ mod takeovers;
 mod tampering;
 mod time_limits;
 mod tokens;
+mod turns;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use daybook_domain::{Disclosed, personal::SEALED_MARKER};
 use daybook_projections::log::LogRow;
-use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::Error as _};
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -26,45 +26,75 @@ pub struct AuditEvent<'a> {
     pub event_id: Uuid,
     /// What happened (`booking.confirmed`).
     #[serde(rename = "type")]
-    pub event_type: Cow<'a, str>,
+    #[schema(value_type = String)]
+    pub event_type: Text<'a>,
     /// The version of its payload's shape.
     pub version: u16,
     /// The type of the aggregate it happened to.
-    pub aggregate_type: Cow<'a, str>,
+    #[schema(value_type = String)]
+    pub aggregate_type: Text<'a>,
     /// The aggregate it happened to.
     pub aggregate_id: Uuid,
     /// Its place in the aggregate's stream.
     pub sequence: i64,
     /// When it was written.
-    pub recorded_at: Cow<'a, str>,
+    #[schema(value_type = String)]
+    pub recorded_at: Text<'a>,
     /// When it happened; the same, except for imported history.
-    pub occurred_at: Cow<'a, str>,
+    #[schema(value_type = String)]
+    pub occurred_at: Text<'a>,
     /// Who did it.
-    pub actor: Cow<'a, str>,
+    #[schema(value_type = String)]
+    pub actor: Text<'a>,
     /// For whom, while hijacking.
-    pub on_behalf_of: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<String>)]
+    pub on_behalf_of: Option<Text<'a>>,
     /// The actor's role then.
-    pub role: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<String>)]
+    pub role: Option<Text<'a>>,
     /// The support mode, when in a support session.
-    pub support_mode: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<String>)]
+    pub support_mode: Option<Text<'a>>,
     /// Why.
     #[schema(value_type = Option<String>)]
-    pub reason: Disclosed<Cow<'a, str>>,
+    pub reason: Disclosed<Text<'a>>,
     /// The client's address.
     #[schema(value_type = Option<String>)]
-    pub ip: Disclosed<Cow<'a, str>>,
+    pub ip: Disclosed<Text<'a>>,
     /// The request it came with.
     pub request_id: Option<Uuid>,
     /// What belongs together.
-    pub correlation_id: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<String>)]
+    pub correlation_id: Option<Text<'a>>,
     /// What caused it, or the grant by which the actor could (`permission_grant:<id>`).
-    pub causation_id: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<String>)]
+    pub causation_id: Option<Text<'a>>,
     /// What happened, as it was written then.
     #[schema(value_type = Object)]
     pub payload: Payload<'a>,
     /// SHA-256 of the leaf (RFC 6962), in hex.
     #[schema(value_type = String)]
-    pub leaf_hash: Disclosed<String>,
+    pub leaf_hash: Disclosed<LeafHash>,
+}
+
+/// The hash of a leaf, in hex where it is text.
+#[derive(Clone, Copy, Debug)]
+pub struct LeafHash(pub [u8; 32]);
+
+impl LeafHash {
+    /// Its digits.
+    pub fn hex(self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        // As long as it takes.
+        let _ = hex::encode_to_slice(self.0, &mut digits);
+        digits
+    }
+}
+
+impl Serialize for LeafHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(str::from_utf8(&self.hex()).map_err(S::Error::custom)?)
+    }
 }
 
 /// What happened, as it was written then, or without people's words.
@@ -99,10 +129,36 @@ fn without_words(payload: &mut Value) {
     }
 }
 
-/// Text of a leaf, read in place where it has no escapes. In an `Option` a bare `Cow` would be copied.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+/// Text of a leaf, which the answer has as the leaf has it: a JSON string with its quotes and escapes.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a>(&'a RawValue);
+
+impl<'a> Text<'a> {
+    /// The text itself.
+    pub fn get(self) -> Cow<'a, str> {
+        let json = self.0.get();
+        let within = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json);
+        if within.contains('\\') {
+            // Half of a surrogate pair is JSON's grammar, but no text: it stays as it is.
+            serde_json::from_str(json).map_or(Cow::Borrowed(within), Cow::Owned)
+        } else {
+            Cow::Borrowed(within)
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = <&RawValue>::deserialize(deserializer)?;
+        if value.get().starts_with('"') { Ok(Self(value)) } else { Err(de::Error::custom("not a text")) }
+    }
+}
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
 
 /// A leaf read in place: its text is the answer's, unchanged.
 #[derive(Deserialize)]
@@ -111,19 +167,19 @@ struct LeafText<'a> {
     position: Cow<'a, str>,
     id: Uuid,
     #[serde(borrow, rename = "type")]
-    event_type: Cow<'a, str>,
+    event_type: Text<'a>,
     version: u16,
     #[serde(borrow)]
-    aggregate_type: Cow<'a, str>,
+    aggregate_type: Text<'a>,
     aggregate_id: Uuid,
     #[serde(borrow)]
     sequence: Cow<'a, str>,
     #[serde(borrow)]
-    recorded_at: Cow<'a, str>,
+    recorded_at: Text<'a>,
     #[serde(borrow)]
-    occurred_at: Cow<'a, str>,
+    occurred_at: Text<'a>,
     #[serde(borrow)]
-    actor: Cow<'a, str>,
+    actor: Text<'a>,
     #[serde(borrow, default)]
     on_behalf_of: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -154,7 +210,10 @@ impl<'a> AuditEvent<'a> {
         let Some((&LEAF_VERSION, text)) = row.leaf.split_first() else {
             return Err(corrupt("a leaf of an unknown version", None));
         };
-        let leaf: LeafText<'a> = serde_json::from_slice(text)
+        // Checked at once for all, not each string for itself.
+        let text =
+            str::from_utf8(text).map_err(|error| corrupt("a leaf that is not text", Some(error.into())))?;
+        let leaf: LeafText<'a> = serde_json::from_str(text)
             .map_err(|error| corrupt("a leaf that is not of its form", Some(error.into())))?;
         if leaf.position.parse() != Ok(row.position) {
             return Err(corrupt("a leaf of another position", None));
@@ -170,17 +229,17 @@ impl<'a> AuditEvent<'a> {
             recorded_at: leaf.recorded_at,
             occurred_at: leaf.occurred_at,
             actor: leaf.actor,
-            on_behalf_of: leaf.on_behalf_of.map(|text| text.0),
-            role: leaf.role.map(|text| text.0),
-            support_mode: leaf.support_mode.map(|text| text.0),
-            reason: leaf.reason.map(|text| text.0).into(),
-            ip: leaf.ip.map(|text| text.0).into(),
+            on_behalf_of: leaf.on_behalf_of,
+            role: leaf.role,
+            support_mode: leaf.support_mode,
+            reason: leaf.reason.into(),
+            ip: leaf.ip.into(),
             request_id: leaf.request_id,
-            correlation_id: leaf.correlation_id.map(|text| text.0),
-            causation_id: leaf.causation_id.map(|text| text.0),
+            correlation_id: leaf.correlation_id,
+            causation_id: leaf.causation_id,
             payload: Payload(leaf.payload),
             // Nothing in a leaf is unknown but what is hidden, and addresses are few: the hash would tell them.
-            leaf_hash: hex::encode(leaf_hash(&row.leaf)).into(),
+            leaf_hash: LeafHash(leaf_hash(&row.leaf)).into(),
         })
     }
 }

@@ -334,9 +334,9 @@ fn frames(rows: &[LogRow]) -> Result<(Vec<Bytes>, Vec<Uuid>)> {
         let event = AuditEvent::read(row)?;
         let data = disclosure::serialising(|| serde_json::to_string(&event)).map_err(Problem::internal)?;
         // A line of each: JSON has no line breaks of its own, and neither have types.
-        frames.push(format!("id: {}\nevent: {}\ndata: {data}\n\n", row.position, event.event_type).into());
-        let of_others =
-            [SupportSessionEvent::VIEWED, HijackEvent::VIEWED].contains(&event.event_type.as_ref());
+        let event_type = event.event_type.get();
+        frames.push(format!("id: {}\nevent: {event_type}\ndata: {data}\n\n", row.position).into());
+        let of_others = [SupportSessionEvent::VIEWED, HijackEvent::VIEWED].contains(&event_type.as_ref());
         if !of_others && !about.contains(&event.aggregate_id) {
             about.push(event.aggregate_id);
         }

@@ -40,7 +40,7 @@ use crate::{
     ledger::{LedgerError, tree::Hash},
 };
 
-pub use item::AuditEvent;
+pub use item::{AuditEvent, Text};
 
 /// The routes.
 pub fn routes() -> OpenApiRouter<AppState> {

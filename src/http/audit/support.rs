@@ -301,14 +301,14 @@ impl Activity {
     /// What an event says that was caused in a session; `None` for any other, and for its beginning and end.
     fn read(row: &LogRow, within: &str) -> Result<Option<Self>> {
         let event = AuditEvent::read(row)?;
-        if event.causation_id.as_deref() != Some(within) {
+        if event.causation_id.is_none_or(|cause| cause.get() != within) {
             return Ok(None);
         }
         let mut activity = Self {
             position: event.position,
-            at: event.recorded_at.into_owned(),
+            at: event.recorded_at.get().into_owned(),
             what: "done",
-            event_type: event.event_type.into_owned(),
+            event_type: event.event_type.get().into_owned(),
             route: None,
             method: None,
             status: None,
@@ -342,7 +342,7 @@ impl Activity {
             // Everything else, of whatever aggregate, is what was done.
             _ => {
                 activity.resource_ids = vec![event.aggregate_id];
-                activity.aggregate_type = Some(event.aggregate_type.into_owned());
+                activity.aggregate_type = Some(event.aggregate_type.get().into_owned());
             }
         }
         Ok(Some(activity))

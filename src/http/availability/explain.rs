@@ -9,7 +9,7 @@ use daybook_domain::{
     offering::OfferingMode,
     schedule::ClosedBy,
 };
-use daybook_projections::claims::{self, Asked};
+use daybook_projections::claims::{self, Asked, Reach};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -114,7 +114,7 @@ pub async fn explain(
     Query(Question { resource, dates, mode }): Query<Question>,
 ) -> Result<Response> {
     let mut tx = position::read(&state, &call, min).await?;
-    let places = claims::places(&mut tx, Asked::Resource(resource), |_| dates.instants(None)).await?;
+    let places = claims::places(&mut tx, Asked::Resource(resource), dates.instants(), Reach::Dates).await?;
     tx.release();
     let places = places.ok_or_else(Problem::not_found)?;
     let candidate = places.candidates.first().ok_or_else(Problem::not_found)?;

@@ -10,7 +10,7 @@ use daybook_domain::{
     booking::Candidate,
     offering::{Offering, OfferingMode},
 };
-use daybook_projections::claims::{self, Asked, Places};
+use daybook_projections::claims::{self, Asked, Places, Reach};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -128,7 +128,7 @@ pub async fn free(
     Query(Question { asked, dates }): Query<Question>,
 ) -> Result<Response> {
     let mut tx = position::read(&state, &call, min).await?;
-    let places = claims::places(&mut tx, asked, |offering| dates.instants(offering))
+    let places = claims::places(&mut tx, asked, dates.instants(), Reach::Dates)
         .await?
         .ok_or_else(Problem::not_found)?;
     tx.release();

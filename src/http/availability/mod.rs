@@ -6,11 +6,7 @@ pub mod explain;
 pub mod free;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use daybook_domain::{
-    availability,
-    offering::{Offering, OfferingMode},
-};
-use daybook_projections::claims;
+use daybook_domain::{availability, offering::Offering};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problem::{Problem, Result};
@@ -80,13 +76,9 @@ impl Dates {
         Err(Problem::field("?to", "range_too_long", detail))
     }
 
-    /// Instants that surely hold everything these dates depend on, in any zone; by nights if no offering is given.
-    pub fn instants(&self, offering: Option<&Offering>) -> (DateTime<Utc>, DateTime<Utc>) {
+    /// Their midnights in UTC, which in other zones are up to a day away.
+    pub fn instants(&self) -> (DateTime<Utc>, DateTime<Utc>) {
         let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc();
-        let (from, to) = (midnight(self.from), midnight(self.to));
-        match offering.map(|offering| offering.mode) {
-            Some(OfferingMode::Slot) => claims::margin(from, to),
-            Some(OfferingMode::Nights) | None => claims::margin_of_nights(from, to, offering),
-        }
+        (midnight(self.from), midnight(self.to))
     }
 }

@@ -7,7 +7,7 @@ use daybook_domain::{
 };
 use daybook_projections::{
     Schema, bookings,
-    claims::{self, Asked},
+    claims::{self, Asked, Reach},
 };
 
 use super::{in_zone, requested_again};
@@ -97,9 +97,14 @@ async fn look(
     when: &RequestedTime,
 ) -> Result<Vec<Alternative>> {
     let (start, end) = around(when);
-    let window = claims::margin(start - AROUND, end + AROUND);
     let mut tx = position::read_in(state, schema, MinPosition(None)).await?;
-    let places = claims::places(&mut tx, Asked::Offering(offering, None), |_| window).await?;
+    let places = claims::places(
+        &mut tx,
+        Asked::Offering(offering, None),
+        (start - AROUND, end + AROUND),
+        Reach::Moves,
+    )
+    .await?;
     tx.release();
     let Some(mut places) = places else { return Ok(Vec::new()) };
     let Some(offering) = places.offering.filter(|offering| !offering.archived) else { return Ok(Vec::new()) };

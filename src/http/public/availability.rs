@@ -5,7 +5,7 @@ use daybook_domain::{
     OfferingId, ResourceId,
     permission::{Action, Resource},
 };
-use daybook_projections::claims::{self, Asked};
+use daybook_projections::claims::{self, Asked, Reach};
 
 use super::{
     context::{PublicCall, ReadBudget},
@@ -73,7 +73,7 @@ async fn found(
     dates: Dates,
 ) -> Result<Response> {
     let mut tx = position::read_in(state, &call.schema(), min).await?;
-    let places = claims::places(&mut tx, asked, |offering| dates.instants(offering)).await?;
+    let places = claims::places(&mut tx, asked, dates.instants(), Reach::Dates).await?;
     tx.release();
     // What is not offered any more is not there, and neither is a resource that takes no bookings.
     let mut places = places
