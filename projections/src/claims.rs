@@ -20,7 +20,7 @@ use uuid::Uuid;
 /// What can be taken: an offering's terms, and each resource that could take it, in the order they are tried.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The offering, if one was asked for.
+    /// The offering, if one was asked for; of the resources that it names, those that were asked for.
     pub offering: Option<Offering>,
     /// The resources with their rules and their claims.
     pub candidates: Vec<Candidate>,
@@ -61,21 +61,27 @@ pub async fn places(
         // One resource's claims come along: a second question would take longer than their answer.
         Asked::Offering(offering, Some(resource)) => {
             sqlx::query(
-                "SELECT clock_timestamp(), o.id, o.archived, o.terms, r.id, r.name, r.kind, r.capacity, r.time_zone,
+                // Terms name all their resources: without those they are small, and read once. What is past a fence is
+                // worked out once, not for each claim.
+                "SELECT clock_timestamp(), o.id, o.archived, w.terms, r.id, r.name, r.kind, r.capacity, r.time_zone,
                         r.archived, s.id, s.name, s.resource_ids, s.rules, c.*
                  FROM offerings o
                  LEFT JOIN resources r ON r.id = $2 AND r.id = ANY (o.resource_ids)
                  LEFT JOIN schedules s ON NOT s.archived AND s.resource_ids @> ARRAY[r.id]
-                 CROSS JOIN LATERAL (SELECT $5 OR o.terms->>'mode' = 'slot') AS w (wide)
                  CROSS JOIN LATERAL (
-                     SELECT array_agg(booking_id), array_agg(starts_at), array_agg(ends_at), array_agg(unit), array_agg(expires_at)
-                     FROM slot_overlaps(
-                         r.id,
-                         $3 - CASE WHEN w.wide THEN $6 ELSE
-                             $7 + make_interval(mins => coalesce((o.terms->>'buffer_before_minutes')::integer, 0)) END,
-                         $4 + CASE WHEN w.wide THEN $6 ELSE
-                             $7 + make_interval(mins => coalesce((o.terms->>'buffer_after_minutes')::integer, 0)) END
-                     )
+                     SELECT m.terms,
+                            $3 - CASE WHEN wide THEN $6 ELSE $7 + make_interval(mins => t.buffer_before_minutes) END AS since,
+                            $4 + CASE WHEN wide THEN $6 ELSE $7 + make_interval(mins => t.buffer_after_minutes) END AS until
+                     FROM (SELECT o.terms || '{\"resource_ids\": []}' OFFSET 0) AS m (terms),
+                          jsonb_to_record(m.terms) AS t (
+                              mode text, buffer_before_minutes integer, buffer_after_minutes integer),
+                          LATERAL (SELECT $5 OR t.mode = 'slot') AS of_mode (wide)
+                     OFFSET 0
+                 ) AS w
+                 CROSS JOIN LATERAL (
+                     SELECT array_agg(booking_id), array_agg(starts_at), array_agg(ends_at), array_agg(unit),
+                            array_agg(expires_at)
+                     FROM slot_overlaps(r.id, w.since, w.until)
                  ) AS c
                  WHERE o.id = $1",
             )
@@ -110,7 +116,8 @@ pub async fn places(
                         r.time_zone, r.archived, s.id, s.name, s.resource_ids, s.rules, c.*
                  FROM resources r LEFT JOIN schedules s ON NOT s.archived AND s.resource_ids @> ARRAY[r.id]
                  CROSS JOIN LATERAL (
-                     SELECT array_agg(booking_id), array_agg(starts_at), array_agg(ends_at), array_agg(unit), array_agg(expires_at)
+                     SELECT array_agg(booking_id), array_agg(starts_at), array_agg(ends_at), array_agg(unit),
+                            array_agg(expires_at)
                      FROM slot_overlaps(r.id, $2, $3)
                  ) AS c
                  WHERE r.id = $1",
@@ -124,7 +131,7 @@ pub async fn places(
     };
     let Some(first) = rows.first() else { return Ok(None) };
     let now = first.try_get(0)?;
-    let offering = offering(first)?;
+    let mut offering = offering(first)?;
     let mut candidates =
         rows.iter().filter_map(|row| candidate(row).transpose()).collect::<Result<Vec<_>, _>>()?;
     if let Asked::Offering(_, None) = asked {
@@ -139,6 +146,9 @@ pub async fn places(
     } else {
         for (candidate, row) in candidates.iter_mut().zip(&rows) {
             candidate.occupancy = Arc::new(occupancy(row, 14)?);
+        }
+        if let Some(offering) = &mut offering {
+            offering.terms.resource_ids = candidates.iter().map(Candidate::id).collect();
         }
     }
     Ok(Some(Places { offering, candidates, now }))

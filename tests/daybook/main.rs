@@ -61,6 +61,7 @@ mod ordering;
 mod permission_grants;
 mod permission_grants_end;
 mod permissions;
+mod places;
 mod plans;
 mod platform;
 mod pool;
