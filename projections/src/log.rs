@@ -58,17 +58,7 @@ pub async fn page(
     filter: &LogFilter,
     limit: i64,
 ) -> Result<Vec<LogRow>, sqlx::Error> {
-    // As one row: each of fifty costs the protocol more than its leaf does.
-    let mut query = QueryBuilder::new(
-        "SELECT coalesce(array_agg(position), '{}'), coalesce(array_agg(leaf), '{}') FROM (",
-    );
-    push_statement(&mut query, filter, limit);
-    query.push(") AS page");
-    let (positions, leaves): (Vec<i64>, Vec<Vec<u8>>) = query.build_query_as().fetch_one(connection).await?;
-    let mut rows: Vec<_> =
-        positions.into_iter().zip(leaves).map(|(position, leaf)| LogRow { position, leaf }).collect();
-    // They are, as PostgreSQL runs it; it does not promise to.
-    rows.sort_unstable_by_key(|row| row.position);
+    let (rows, _) = page_of(connection, filter, limit, usize::MAX).await?;
     Ok(rows)
 }
 
@@ -84,8 +74,7 @@ pub async fn page_of(
     limit: i64,
     most_bytes: usize,
 ) -> Result<(Vec<LogRow>, bool), sqlx::Error> {
-    let mut query = QueryBuilder::new("");
-    push_statement(&mut query, filter, limit);
+    let mut query = statement(filter, limit);
     let mut found = query.build_query_as::<(i64, Vec<u8>)>().fetch(connection);
     let (mut rows, mut bytes, mut cut_short) = (Vec::new(), 0_usize, false);
     while let Some((position, leaf)) = found.try_next().await? {
@@ -99,8 +88,8 @@ pub async fn page_of(
     Ok((rows, cut_short))
 }
 
-fn push_statement<'a>(query: &mut QueryBuilder<'a, Postgres>, filter: &'a LogFilter, limit: i64) {
-    query.push("SELECT position, leaf FROM events WHERE position > ");
+fn statement(filter: &LogFilter, limit: i64) -> QueryBuilder<'_, Postgres> {
+    let mut query = QueryBuilder::new("SELECT position, leaf FROM events WHERE position > ");
     let floor = filter.readable.map_or(0, |readable| readable.floor - 1);
     query.push_bind(filter.after.max(floor));
     if let Some(until) = filter.until {
@@ -112,11 +101,11 @@ fn push_statement<'a>(query: &mut QueryBuilder<'a, Postgres>, filter: &'a LogFil
     if let Some(from) = filter.from {
         // Times rise with positions, so the first event at or after a time is found by halving.
         query.push(" AND recorded_at >= ").push_bind(from).push(" AND position > ");
-        push_position_before(query, from);
+        push_position_before(&mut query, from);
     }
     if let Some(to) = filter.to {
         query.push(" AND recorded_at < ").push_bind(to).push(" AND position <= ");
-        push_position_before(query, to);
+        push_position_before(&mut query, to);
     }
     if let Some(event_type) = &filter.event_type {
         query.push(" AND event_type = ").push_bind(event_type);
@@ -131,6 +120,7 @@ fn push_statement<'a>(query: &mut QueryBuilder<'a, Postgres>, filter: &'a LogFil
         query.push(" AND aggregate_type = ").push_bind(aggregate_type);
     }
     query.push(" ORDER BY position LIMIT ").push_bind(limit);
+    query
 }
 
 /// The last position recorded before a time; 0 when there is none. Among what was not pruned: a position that was counts
