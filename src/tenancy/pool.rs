@@ -5,8 +5,8 @@
 //! another tenant's search path all the time, and PostgreSQL plans its statements anew. Here a caller gets the
 //! connection that last served its schema, if there is one; else the one that nobody missed for the longest.
 //!
-//! While callers wait for connections, reads of one tenant from one place in the code take turns in one transaction
-//! ([`Turn`]): to begin and to roll back one for each costs PostgreSQL about as much as the read does.
+//! Reads of one tenant from one place in the code that follow each other closely take turns in one transaction ([`Turn`]): to
+//! begin and to roll back one for each costs PostgreSQL about as much as the read does.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use std::{
     panic::Location,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -29,7 +29,7 @@ use sqlx::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 
@@ -46,6 +46,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// How long reads take turns in one transaction: for so long whoever alters a table waits for its locks, and so old is
 /// its `now()` at most.
 const TURNS: Duration = Duration::from_millis(100);
+/// How long such a transaction waits for the next read.
+const LINGER: Duration = Duration::from_millis(5);
 /// Between attempts to reach a PostgreSQL that is starting.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -61,16 +63,11 @@ struct Inner {
     size: u32,
     patience: Duration,
     permits: Arc<Semaphore>,
-    idle: Mutex<Idle>,
-    closed: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Idle {
     /// By when they became idle, the latest at the back.
-    open: VecDeque<Open>,
-    /// How many callers wait for a connection. No more connections than that are in a transaction.
-    waiting: usize,
+    idle: Mutex<VecDeque<Open>>,
+    closed: AtomicBool,
+    /// Told of each connection that is idle in a transaction. None where nobody would listen.
+    lingering: Option<Arc<Notify>>,
 }
 
 #[derive(Debug)]
@@ -118,9 +115,6 @@ pub struct Pooled {
     reused: bool,
 }
 
-/// A caller that waits for a connection, until it has one or waits no more.
-struct Waiting<'a>(Option<&'a Inner>);
-
 /// What becomes of a connection that is dropped.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
@@ -138,6 +132,7 @@ impl Pool {
     /// A pool of at most `size` connections, none of them open yet. A caller waits for one as long as `patience`.
     pub fn new(options: PgConnectOptions, size: u32, patience: Duration) -> Self {
         let size = size.max(1);
+        let lingering = Handle::try_current().is_ok().then(Arc::default);
         let inner = Arc::new(Inner {
             options,
             size,
@@ -145,8 +140,9 @@ impl Pool {
             permits: Arc::new(Semaphore::new(size as usize)),
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
+            lingering: lingering.clone(),
         });
-        if let Ok(runtime) = Handle::try_current() {
+        if let (Ok(runtime), Some(lingering)) = (Handle::try_current(), lingering) {
             let pool = Arc::downgrade(&inner);
             runtime.spawn(async move {
                 loop {
@@ -155,6 +151,7 @@ impl Pool {
                     pool.close_unused().await;
                 }
             });
+            runtime.spawn(end_lingering(Arc::downgrade(&inner), lingering));
         }
         Self { inner }
     }
@@ -166,7 +163,7 @@ impl Pool {
 
     /// How many are open and unused.
     pub fn idle(&self) -> usize {
-        self.inner.idle().open.len()
+        self.inner.idle().len()
     }
 
     /// A connection, best one that last served this schema, in no transaction.
@@ -192,18 +189,11 @@ impl Pool {
         place: Option<&'static Location<'static>>,
     ) -> Result<(Pooled, Option<Turn>), sqlx::Error> {
         let inner = &self.inner;
-        let (permit, idle) = match inner.permits.clone().try_acquire_owned() {
-            Ok(permit) => (permit, inner.idle().take(schema, place)),
-            Err(_) => {
-                let waiting = Waiting::begin(inner);
-                let permit =
-                    inner.permits.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-                (permit, waiting.end(schema, place))
-            }
-        };
+        let permit = inner.permits.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         if inner.closed.load(Ordering::Acquire) {
             return Err(sqlx::Error::PoolClosed);
         }
+        let idle = inner.take_idle(schema, place);
         let reused = idle.is_some();
         let mut open = match idle {
             Some(open) => open,
@@ -223,39 +213,10 @@ impl Pool {
         // Whoever still has one at the end of that time closes it by giving it back.
         let _ = timeout(self.inner.patience, self.inner.permits.acquire_many(self.inner.size)).await;
         self.inner.permits.close();
-        let idle = std::mem::take(&mut self.inner.idle().open);
+        let idle = std::mem::take(&mut *self.inner.idle());
         for open in idle {
             close(open.connection).await;
         }
-    }
-}
-
-impl Idle {
-    fn take(&mut self, schema: Option<&Schema>, place: Option<&'static Location<'static>>) -> Option<Open> {
-        let served = |open: &Open| open.schema.as_ref() == schema;
-        let in_turn = |open: &Open| served(open) && open.turn.is_some_and(|turn| Some(turn.place) == place);
-        let at =
-            self.open.iter().rposition(in_turn).or_else(|| self.open.iter().rposition(served)).unwrap_or(0);
-        let mut open = self.open.remove(at)?;
-        if !(in_turn(&open) && open.turn.is_some_and(Turn::goes_on)) {
-            open.end_turn();
-        }
-        Some(open)
-    }
-
-    /// Ends the transactions that nobody waits for.
-    fn end_unawaited(&mut self) {
-        let mut surplus =
-            self.open.iter().filter(|open| open.turn.is_some()).count().saturating_sub(self.waiting);
-        self.open.retain_mut(|open| {
-            if surplus == 0 || open.turn.is_none() {
-                return true;
-            }
-            surplus -= 1;
-            open.end_turn();
-            // Its answer is read by the next user, together with that to its own first words.
-            !matches!(poll_once(open.connection.flush()), Poll::Ready(Err(_)))
-        });
     }
 }
 
@@ -268,34 +229,44 @@ impl Open {
     }
 }
 
-impl<'a> Waiting<'a> {
-    fn begin(inner: &'a Inner) -> Self {
-        inner.idle().waiting += 1;
-        Self(Some(inner))
-    }
-
-    /// Takes an idle connection.
-    fn end(mut self, schema: Option<&Schema>, place: Option<&'static Location<'static>>) -> Option<Open> {
-        let mut idle = self.0.take()?.idle();
-        idle.waiting -= 1;
-        let taken = idle.take(schema, place);
-        idle.end_unawaited();
-        taken
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let Some(inner) = self.0.take() else { return };
-        let mut idle = inner.idle();
-        idle.waiting -= 1;
-        idle.end_unawaited();
-    }
-}
-
 impl Inner {
-    fn idle(&self) -> MutexGuard<'_, Idle> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Open>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_idle(&self, schema: Option<&Schema>, place: Option<&'static Location<'static>>) -> Option<Open> {
+        let served = |open: &Open| open.schema.as_ref() == schema;
+        let in_turn = |open: &Open| {
+            served(open) && open.turn.is_some_and(|turn| Some(turn.place) == place && turn.goes_on())
+        };
+        let mut idle = self.idle();
+        let at = idle
+            .iter()
+            .rposition(in_turn)
+            // Others may yet follow in a transaction for another place.
+            .or_else(|| idle.iter().rposition(|open| served(open) && open.turn.is_none()))
+            .or_else(|| idle.iter().rposition(served))
+            .unwrap_or(0);
+        let mut open = idle.remove(at)?;
+        drop(idle);
+        if !in_turn(&open) {
+            open.end_turn();
+        }
+        Some(open)
+    }
+
+    /// Ends the transactions that no read has followed in; whether there are others.
+    fn end_turns(&self) -> bool {
+        let mut idle = self.idle();
+        idle.retain_mut(|open| {
+            if open.turn.is_none() || open.idle_since.elapsed() < LINGER {
+                return true;
+            }
+            open.end_turn();
+            // Its answer is read by the next user, together with that to its own first words.
+            !matches!(poll_once(open.connection.flush()), Poll::Ready(Err(_)))
+        });
+        idle.iter().any(|open| open.turn.is_some())
     }
 
     /// Connects, and waits for a PostgreSQL that is just starting as long as the caller does.
@@ -319,24 +290,34 @@ impl Inner {
             return;
         }
         open.idle_since = Instant::now();
-        let mut idle = self.idle();
-        idle.open.push_back(open);
-        idle.end_unawaited();
+        let in_turn = open.turn.is_some();
+        self.idle().push_back(open);
+        if let (true, Some(lingering)) = (in_turn, &self.lingering) {
+            lingering.notify_one();
+        }
     }
 
     async fn close_unused(&self) {
         loop {
             let unused = {
                 let mut idle = self.idle();
-                let many = idle.open.len() > KEPT;
-                if many && idle.open.front().is_some_and(|open| open.idle_since.elapsed() > IDLE) {
-                    idle.open.pop_front()
+                let many = idle.len() > KEPT;
+                if many && idle.front().is_some_and(|open| open.idle_since.elapsed() > IDLE) {
+                    idle.pop_front()
                 } else {
                     None
                 }
             };
             let Some(open) = unused else { return };
             close(open.connection).await;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(lingering) = &self.lingering {
+            lingering.notify_one();
         }
     }
 }
@@ -352,9 +333,14 @@ impl Pooled {
         self.fate = Fate::Reuse;
     }
 
-    /// Every statement was run to its end, and the next read may follow in the same transaction.
-    pub(super) fn stays_in(&mut self, turn: Turn) {
-        self.fate = Fate::InTurn(turn);
+    /// Every statement was run to its end, and the next read may follow in the same transaction. Whether one can: where nobody
+    /// sees to its end, or it has gone on for long, it has to end now.
+    pub(super) fn stays_in(&mut self, turn: Turn) -> bool {
+        let stays = self.pool.lingering.is_some() && turn.goes_on();
+        if stays {
+            self.fate = Fate::InTurn(turn);
+        }
+        stays
     }
 
     /// Nobody may have it: what state it is in is not known.
@@ -416,6 +402,20 @@ impl Deref for Pooled {
 impl DerefMut for Pooled {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.open.as_mut().expect("it is taken out when this is dropped").connection
+    }
+}
+
+/// Sees to it that no connection stays in a transaction that nobody uses.
+async fn end_lingering(pool: Weak<Inner>, lingering: Arc<Notify>) {
+    loop {
+        lingering.notified().await;
+        loop {
+            sleep(LINGER).await;
+            let Some(pool) = pool.upgrade() else { return };
+            if !pool.end_turns() {
+                break;
+            }
+        }
     }
 }
 

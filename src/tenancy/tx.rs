@@ -67,8 +67,8 @@ impl TenantTx<'static> {
         Self::begin_for(pool, schema, access, None).await
     }
 
-    /// Begins to read, or goes on in the transaction of the read before it: from the same place in the code, in the same
-    /// schema, released a moment ago while this one waited for a connection.
+    /// Begins to read, or goes on in the transaction of a read before it: from the same place in the code, in the same schema,
+    /// released a moment ago.
     ///
     /// The same as a transaction of its own with [`Access::Read`], except that `now()` is up to a tenth of a second old.
     /// What is set for one read with `SET LOCAL` would be set for those after it: do not.
@@ -122,13 +122,12 @@ impl TenantTx<'static> {
     /// returns, and its answer is left to the connection's next user. After a statement that was cut off, that user
     /// would have to wait for it as well.
     pub fn release(mut self) {
-        match (&mut self.connection, self.turn) {
-            (Held::Pooled(connection), Some(turn)) if turn.goes_on() => {
-                connection.stays_in(turn);
+        if let Held::Pooled(connection) = &mut self.connection {
+            if self.turn.is_some_and(|turn| connection.stays_in(turn)) {
                 self.state = State::PassedOn;
+            } else {
+                connection.is_done();
             }
-            (Held::Pooled(connection), _) => connection.is_done(),
-            (Held::Lent(_), _) => {}
         }
     }
 }
