@@ -116,7 +116,8 @@ impl TenantTx<'static> {
         }
     }
 
-    /// Ends a transaction whose statements have all been run to their end, and which may be rolled back: a read.
+    /// Ends a transaction whose statements have all been run to their end, none of them refused, and which may be rolled back:
+    /// a read. Another may follow in it, see [`Self::begin_in_turn`]; after a failure, drop it.
     ///
     /// The same as dropping it, except that the connection is free at once: the rollback is on its way when this
     /// returns, and its answer is left to the connection's next user. After a statement that was cut off, that user
