@@ -22,10 +22,7 @@ use parquet::{
 };
 
 use super::ExportError;
-use crate::{
-    eventstore::leaf::leaf_hash,
-    http::audit::{AuditEvent, Text},
-};
+use crate::http::audit::{AuditEvent, Text};
 
 /// The most rows of a group, and about the most bytes of text in one: what is held in memory until it is written.
 const GROUP_ROWS: usize = 8_192;
@@ -168,7 +165,6 @@ impl Writer {
 
     /// The next event, with its leaf.
     pub(super) fn push(&mut self, event: &AuditEvent<'_>, leaf: &[u8]) -> Result<(), ExportError> {
-        let hash = leaf_hash(leaf);
         let cells: [Cell<'_>; 20] = [
             Cell::Long(event.position),
             Cell::Bytes(Some(event.event_id.as_bytes())),
@@ -189,7 +185,7 @@ impl Writer {
             Cell::optional(event.correlation_id),
             Cell::optional(event.causation_id),
             Cell::Bytes(Some(event.payload.0.get().as_bytes())),
-            Cell::Bytes(Some(&hash)),
+            Cell::Bytes(event.leaf_hash.expose().map(|hash| hash.0.as_slice())),
         ];
         for (column, cell) in self.columns.iter_mut().zip(cells) {
             match (column, cell) {

@@ -132,7 +132,8 @@ impl Pool {
     /// A pool of at most `size` connections, none of them open yet. A caller waits for one as long as `patience`.
     pub fn new(options: PgConnectOptions, size: u32, patience: Duration) -> Self {
         let size = size.max(1);
-        let lingering = Handle::try_current().is_ok().then(Arc::default);
+        let runtime = Handle::try_current().ok();
+        let lingering: Option<Arc<Notify>> = runtime.as_ref().map(|_| Arc::default());
         let inner = Arc::new(Inner {
             options,
             size,
@@ -142,7 +143,7 @@ impl Pool {
             closed: AtomicBool::new(false),
             lingering: lingering.clone(),
         });
-        if let (Ok(runtime), Some(lingering)) = (Handle::try_current(), lingering) {
+        if let (Some(runtime), Some(lingering)) = (runtime, lingering) {
             let pool = Arc::downgrade(&inner);
             runtime.spawn(async move {
                 loop {

@@ -26,12 +26,8 @@ use uuid::Uuid;
 use crate::support::{
     app::{TestApp, id, read},
     cluster::cluster,
-    site::{Dice, Site, by, new_tenant},
+    site::{Dice, Site, by},
 };
-
-async fn second_tenant(site: &Site) -> Schema {
-    Schema::tenant(site.admin.create(new_tenant("other"), &by("test")).await.unwrap())
-}
 
 async fn tables(owner: &PgPool, schema: &Schema) -> Vec<String> {
     let sql = "SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = $1::regnamespace
@@ -59,7 +55,7 @@ async fn attempt(site: &Site, schema: &Schema, access: Access, sql: &str) -> Str
 #[tokio::test]
 async fn a_tenants_role_reaches_no_table_of_another_nor_of_the_platform() {
     let site = Site::open().await;
-    let other = second_tenant(&site).await;
+    let other = site.second_tenant().await;
     for foreign in [&other, &Schema::platform()] {
         let tables = tables(site.owner(), foreign).await;
         assert!(tables.len() > 10, "{tables:?}");
@@ -162,7 +158,7 @@ async fn a_cancelled_request_leaves_no_role_or_search_path_behind() {
     let pools = PoolSettings { read_connections: 1, write_connections: 1, ..PoolSettings::default() };
     let db = cluster().await.create_platform().await;
     let site = Site::open_on(db, &pools).await;
-    let other = second_tenant(&site).await;
+    let other = site.second_tenant().await;
     let pool = site.store.database().app().clone();
     let mut dice = Dice::from_env("a_cancelled_request_leaves_no_role_or_search_path_behind");
     let clean: (String, String, String) = state(&pool).await;

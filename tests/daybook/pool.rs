@@ -6,10 +6,7 @@ use daybook::tenancy::{Access, Schema, TenancyError, TenantTx, database::PoolSet
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{sleep, timeout};
 
-use crate::support::{
-    cluster::cluster,
-    site::{Site, by, new_tenant},
-};
+use crate::support::{app::eventually, cluster::cluster, site::Site};
 
 async fn site_with(read_connections: u32) -> Site {
     let pools = PoolSettings {
@@ -36,27 +33,22 @@ async fn same_login(site: &Site) -> PgConnection {
 
 /// What PostgreSQL says of a backend, once it says what is expected.
 async fn expect_state(site: &Site, backend: i32, expected: Option<&str>) {
-    let mut asking = same_login(site).await;
-    let until = Instant::now() + Duration::from_secs(5);
-    loop {
+    eventually(&format!("backend {backend} is {expected:?}"), Duration::from_secs(5), async || {
         let state: Option<String> = sqlx::query_scalar("SELECT state FROM pg_stat_activity WHERE pid = $1")
             .bind(backend)
-            .fetch_optional(&mut asking)
+            .fetch_optional(&mut same_login(site).await)
             .await
             .unwrap();
-        if state.as_deref() == expected {
-            return;
-        }
-        assert!(Instant::now() < until, "{state:?}, not {expected:?}");
-        sleep(Duration::from_millis(5)).await;
-    }
+        state.as_deref() == expected
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_tenant_gets_the_connection_it_had() {
     let site = site_with(3).await;
     let pool = site.store.database().app();
-    let other = Schema::tenant(site.admin.create(new_tenant("other"), &by("test")).await.unwrap());
+    let other = site.second_tenant().await;
     let (mut one, mut two) = (begin(pool, &site.schema).await, begin(pool, &other).await);
     let (first, second) = (backend(&mut one).await, backend(&mut two).await);
     assert_ne!(first, second);

@@ -258,6 +258,25 @@ mod tests {
         String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
+    #[test]
+    fn text_is_passed_on_as_it_is_written_and_is_text() {
+        for (json, text) in [
+            (r#""""#, ""),
+            (r#""Ada""#, "Ada"),
+            (r#""a \"b\" \u0043\n""#, "a \"b\" C\n"),
+            (r#""\\""#, "\\"),
+            // No text has half a pair.
+            (r#""\ud800""#, r"\ud800"),
+        ] {
+            let read: Text<'_> = serde_json::from_str(json).unwrap();
+            assert_eq!((read.get().as_ref(), serde_json::to_string(&read).unwrap().as_str()), (text, json));
+        }
+        for json in ["1", "null", "{}", r#"["a"]"#, "true"] {
+            assert!(serde_json::from_str::<Text<'_>>(json).is_err(), "{json}");
+        }
+        assert!(serde_json::from_str::<Option<Text<'_>>>("null").unwrap().is_none());
+    }
+
     #[tokio::test]
     async fn people_s_words_in_a_payload_are_hidden_and_the_rest_is_as_it_was_written() {
         let payload = r#"{"ended":{"reason":"Ada \u0043anary is ill"},"minutes":30,"reason":"Ada called"}"#;

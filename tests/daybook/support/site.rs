@@ -78,6 +78,11 @@ impl Site {
         site
     }
 
+    /// The schema of another tenant on the same database.
+    pub async fn second_tenant(&self) -> Schema {
+        Schema::tenant(self.admin.create(new_tenant("other"), &by("test")).await.unwrap())
+    }
+
     /// Who calls, as one node knows it.
     pub fn auth(&self) -> AuthDirectory {
         AuthDirectory::new(self.store.database().clone(), self.keys.clone())
