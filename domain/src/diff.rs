@@ -5,28 +5,28 @@ use serde_json::Value;
 
 /// One changed value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
+pub struct Change<V = Value> {
     /// RFC 6901 pointer (`/during/start`).
     pub path: String,
     /// The value before; null when there was none.
-    pub old: Value,
+    pub old: V,
     /// The value after; null when there is none.
-    pub new: Value,
+    pub new: V,
 }
 
 /// What differs between two JSON values: objects member by member, everything else (arrays too) as a whole.
-pub fn diff(old: &Value, new: &Value) -> Vec<Change> {
+pub fn diff<'v>(old: &'v Value, new: &'v Value) -> Vec<Change<&'v Value>> {
     let mut changes = Vec::new();
     compare(&mut String::new(), old, new, &mut changes);
     changes
 }
 
-fn compare(path: &mut String, old: &Value, new: &Value, changes: &mut Vec<Change>) {
+fn compare<'v>(path: &mut String, old: &'v Value, new: &'v Value, changes: &mut Vec<Change<&'v Value>>) {
     if old == new {
         return;
     }
     let (Value::Object(before), Value::Object(after)) = (old, new) else {
-        changes.push(Change { path: path.clone(), old: old.clone(), new: new.clone() });
+        changes.push(Change { path: path.clone(), old, new });
         return;
     };
     let mut keys: Vec<&String> =
@@ -35,7 +35,11 @@ fn compare(path: &mut String, old: &Value, new: &Value, changes: &mut Vec<Change
     for key in keys {
         let length = path.len();
         path.push('/');
-        path.push_str(&key.replace('~', "~0").replace('/', "~1"));
+        if key.contains(['~', '/']) {
+            path.push_str(&key.replace('~', "~0").replace('/', "~1"));
+        } else {
+            path.push_str(key);
+        }
         compare(
             path,
             before.get(key).unwrap_or(&Value::Null),
@@ -63,10 +67,10 @@ mod tests {
 
     #[test]
     fn the_first_state_differs_from_nothing() {
-        let changes = diff(&Value::Null, &json!({"status": "held"}));
+        let held = json!({"status": "held"});
         assert_eq!(
-            changes,
-            [Change { path: String::new(), old: Value::Null, new: json!({"status": "held"}) }]
+            diff(&Value::Null, &held),
+            [Change { path: String::new(), old: &Value::Null, new: &held }]
         );
     }
 }

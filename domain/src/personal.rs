@@ -96,15 +96,20 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Personal<T> {
     }
 }
 
-/// A value as people read it: revealed personal values without their wrapping. For read models only.
-pub fn plain(value: Value) -> Value {
-    match value {
-        Value::Object(mut map) if map.len() == 1 && map.contains_key(REVEALED_KEY) => {
-            map.remove(REVEALED_KEY).unwrap_or(Value::Null)
+/// A value as people read it: written, revealed personal values are without their wrapping. For read models only.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<'v>(pub &'v Value);
+
+impl Serialize for Plain<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(map) => match map.get(REVEALED_KEY).filter(|_| map.len() == 1) {
+                Some(revealed) => revealed.serialize(serializer),
+                None => serializer.collect_map(map.iter().map(|(key, value)| (key, Plain(value)))),
+            },
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Plain)),
+            other => other.serialize(serializer),
         }
-        Value::Object(map) => map.into_iter().map(|(key, value)| (key, plain(value))).collect(),
-        Value::Array(items) => items.into_iter().map(plain).collect(),
-        other => other,
     }
 }
 
@@ -164,7 +169,10 @@ mod tests {
     fn a_revealed_value_reads_as_itself() {
         let json =
             revealing(|| serde_json::json!({"notes": Personal::new("late"), "list": [Personal::new(1)]}));
-        assert_eq!(plain(json), serde_json::json!({"notes": "late", "list": [1]}));
+        assert_eq!(
+            serde_json::to_value(Plain(&json)).unwrap(),
+            serde_json::json!({"notes": "late", "list": [1]})
+        );
     }
 
     #[test]

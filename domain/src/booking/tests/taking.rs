@@ -1,5 +1,7 @@
 //! Taking a place.
 
+use serde_json::Value;
+
 use super::*;
 use crate::{
     Event as _, Notes, Personal,
@@ -264,8 +266,8 @@ fn what_is_personal_of_a_booking_is_known_by_its_path() {
     let before = serde_json::Value::Object(serde_json::Map::new());
     let after = revealing(|| serde_json::to_value(folded(&[event])).unwrap());
     let changes = diff(&before, &after);
-    let holding = |change: &&Change| change.new.to_string().contains("canary");
-    let (personal, open): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(holding);
+    let holding = |change: &&Change<&Value>| change.new.to_string().contains("canary");
+    let (personal, open): (Vec<&Change<&Value>>, Vec<&Change<&Value>>) = changes.iter().partition(holding);
     assert_eq!(
         personal.iter().map(|change| &change.path).collect::<Vec<_>>(),
         visited.iter().collect::<Vec<_>>()
