@@ -9,7 +9,7 @@ mod booking;
 use std::{collections::BTreeMap, hint::black_box, time::Duration};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use daybook::eventstore::leaf::{Leaf, format_time, leaf_hash};
 use daybook_domain::{
     BookingId, Claim, Decider as _, DomainError, Event as _, Interval, Occupancy, TenantId, booking::Booking,
@@ -124,7 +124,12 @@ fn leaf(c: &mut Criterion) -> Result<(), DomainError> {
         nonce: "00112233445566778899aabbccddeeff".into(),
     };
     let mut group = c.benchmark_group("leaf of a booking");
-    group.bench_function("canonical (RFC 8785)", |bencher| bencher.iter(|| black_box(&leaf).encode()));
+    group.bench_function("canonical (RFC 8785)", |bencher| {
+        bencher.iter_batched(|| leaf.clone(), Leaf::encode, BatchSize::SmallInput);
+    });
+    group.bench_function("the same by serde_json_canonicalizer", |bencher| {
+        bencher.iter(|| serde_json_canonicalizer::to_vec(black_box(&leaf)));
+    });
     group.bench_function("plain serde_json", |bencher| {
         bencher.iter(|| serde_json::to_vec(black_box(&leaf)));
     });

@@ -165,7 +165,13 @@ impl Stack {
         fs::create_dir(&data)?;
         // As a user of its own, so that it outlives every server that is stopped and started.
         let postgres = EmbeddedPostgres::join(&data).await?;
-        let patch = SettingsPatch { data_dir: Some(data), ..SettingsPatch::default() };
+        // Its own connections are few: the server, pgbench and postgres-es share the others.
+        let patch = SettingsPatch {
+            data_dir: Some(data),
+            pool_size: Some(AT_ONCE as u32),
+            write_connections: Some(AT_ONCE),
+            ..SettingsPatch::default()
+        };
         let settings = Settings::load_with(None, &|_| None, patch)?;
         let runtime = Runtime::open(settings, Mode::Command, StoreSettings::default()).await?;
         let superuser = postgres.superuser_options();

@@ -250,7 +250,7 @@ pub(crate) fn write(combined: &mut Combined, schema: &Schema, rows: &[Row<'_, Bo
          SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::uuid[], $6::text[], $7::text[],
                               $8::date[], $9::date[], $10::timestamptz[], $11::timestamptz[], $12::text[],
                               $13::integer[], $14::bigint[], $15::text[], $16::bigint[], $17::jsonb[], $18::text[],
-                              $19::timestamptz[], $20::bigint[], $21::bigint[], $22::timestamptz[], $23::timestamptz[])
+                              $19::timestamptz[], $20::bigint[], $21::bigint[], $22::timestamptz[], $23::timestamptz[]) AS w
          ON CONFLICT (id) DO UPDATE
          SET resource_id = EXCLUDED.resource_id, unit = EXCLUDED.unit, status = EXCLUDED.status, mode = EXCLUDED.mode,
              check_in = EXCLUDED.check_in, check_out = EXCLUDED.check_out, starts_at = EXCLUDED.starts_at,
@@ -268,28 +268,28 @@ pub(crate) fn write(combined: &mut Combined, schema: &Schema, rows: &[Row<'_, Bo
         BookedTime::Slot { .. } => "slot",
     };
     combined
-        .part(&sql)
-        .bind(column!(rows, row => row.id))
-        .bind(column!(rows, row => row.state.offering_id.0))
-        .bind(column!(rows, row => row.state.resource_id.0))
-        .bind(column!(rows, row => row.state.unit.map(int)))
-        .bind(column!(rows, row => row.state.customer_id.0))
-        .bind(column!(rows, row => row.state.status.as_str()))
-        .bind(column!(rows, row => mode(row.state)))
-        .bind(column!(rows, row => nights(row.state).map(|(check_in, _)| check_in)))
-        .bind(column!(rows, row => nights(row.state).map(|(_, check_out)| check_out)))
-        .bind(column!(rows, row => row.state.during.start()))
-        .bind(column!(rows, row => row.state.during.end()))
-        .bind(column!(rows, row => row.state.when.zone().name()))
-        .bind(column!(rows, row => int(row.state.guests)))
-        .bind(column!(rows, row => row.state.price.amount))
-        .bind(column!(rows, row => row.state.price.currency.to_string()))
-        .bind(column!(rows, row => row.state.fee.map(|fee| fee.amount)))
-        .bind(column!(rows, row => Json(&row.state.policy)))
-        .bind(column!(rows, row => row.state.notes.as_ref().and_then(|notes| notes.expose()).map(|notes| notes.as_str())))
-        .bind(column!(rows, row => row.state.hold_expires_at))
-        .bind(column!(rows, row => row.version))
-        .bind(column!(rows, row => row.position))
-        .bind(column!(rows, row => row.created_at))
-        .bind(column!(rows, row => row.updated_at));
+        .rows(&sql, rows.len())
+        .column(column!(rows, row => row.id))
+        .column(column!(rows, row => row.state.offering_id.0))
+        .column(column!(rows, row => row.state.resource_id.0))
+        .column(column!(rows, row => row.state.unit.map(int)))
+        .column(column!(rows, row => row.state.customer_id.0))
+        .column(column!(rows, row => row.state.status.as_str()))
+        .column(column!(rows, row => mode(row.state)))
+        .column(column!(rows, row => nights(row.state).map(|(check_in, _)| check_in)))
+        .column(column!(rows, row => nights(row.state).map(|(_, check_out)| check_out)))
+        .column(column!(rows, row => row.state.during.start()))
+        .column(column!(rows, row => row.state.during.end()))
+        .column(column!(rows, row => row.state.when.zone().name()))
+        .column(column!(rows, row => int(row.state.guests)))
+        .column(column!(rows, row => row.state.price.amount))
+        .column(column!(rows, row => row.state.price.currency.to_string()))
+        .column(column!(rows, row => row.state.fee.map(|fee| fee.amount)))
+        .column(column!(rows, row => Json(&row.state.policy)))
+        .column(column!(rows, row => row.state.notes.as_ref().and_then(|notes| notes.expose()).map(|notes| notes.as_str())))
+        .column(column!(rows, row => row.state.hold_expires_at))
+        .column(column!(rows, row => row.version))
+        .column(column!(rows, row => row.position))
+        .column(column!(rows, row => row.created_at))
+        .column(column!(rows, row => row.updated_at));
 }

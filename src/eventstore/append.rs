@@ -1,13 +1,14 @@
-//! The statements of a batch. Each names its schema, so that it stays planned on the lane's connection.
+//! What a batch locks, catches up with and writes. Each statement names its schema, so that it stays planned on the lane's
+//! connection.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use daybook_domain::{
-    BookingId, Decider as _, Interval, ResourceId, SubjectId,
+    BookingId, Decider as _, ResourceId, SubjectId,
     audit_trail::AuditTrail,
     booking::Booking,
-    occupancy::{Claim, Occupancy},
+    occupancy::Claim,
     personal::revealing,
     registry::{AggregateType, AnyState, Registered},
 };
@@ -16,11 +17,12 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    IdempotencyKey, StoreError, Unit,
+    IdempotencyKey, StoreError,
     cache::{Entry, LaneCache},
     erasure::ERASED,
     idempotency::StoredResponse,
     load::FOLD_VERSION,
+    lookups,
 };
 use crate::tenancy::TenantTx;
 
@@ -69,15 +71,6 @@ pub(super) struct NewResponse {
     pub key: IdempotencyKey,
     pub response: StoredResponse,
     pub positions: Option<(i64, i64)>,
-}
-
-/// An answer that was kept.
-#[derive(Debug)]
-pub(super) struct StoredRow {
-    pub response: StoredResponse,
-    pub first_position: i64,
-    pub last_position: i64,
-    pub at: DateTime<Utc>,
 }
 
 /// Everything a batch writes.
@@ -174,7 +167,7 @@ pub(super) async fn catch_up(
         for (booking, resource, starts_at, ends_at, unit, expires_at) in rows {
             let claim = match (resource, starts_at, ends_at) {
                 (Some(resource), Some(start), Some(end)) => {
-                    Some((ResourceId(resource), claim_of(booking, start, end, unit, expires_at)?))
+                    Some((ResourceId(resource), lookups::claim_of(booking, start, end, unit, expires_at)?))
                 }
                 _ => None,
             };
@@ -182,148 +175,6 @@ pub(super) async fn catch_up(
         }
     }
     Ok(())
-}
-
-/// Loads a resource's claims that end after `since`.
-pub(super) async fn load_occupancy(
-    tx: &mut TenantTx<'_>,
-    resource: ResourceId,
-    since: DateTime<Utc>,
-) -> Result<Occupancy, StoreError> {
-    let sql = tx.schema().sql(
-        "SELECT booking_id, starts_at, ends_at, unit, expires_at FROM {s}.slot_claims
-         WHERE resource_id = $1 AND ends_at > $2",
-    );
-    let rows: Vec<(Uuid, DateTime<Utc>, DateTime<Utc>, Option<i32>, Option<DateTime<Utc>>)> =
-        sqlx::query_as(&sql)
-            .bind(resource.0)
-            .bind(since)
-            .fetch_all(&mut **tx)
-            .await
-            .map_err(StoreError::db("read a resource's claims"))?;
-    rows.into_iter()
-        .map(|(booking, start, end, unit, expires_at)| claim_of(booking, start, end, unit, expires_at))
-        .collect()
-}
-
-fn claim_of(
-    booking: Uuid,
-    start: DateTime<Utc>,
-    end: DateTime<Utc>,
-    unit: Option<i32>,
-    expires_at: Option<DateTime<Utc>>,
-) -> Result<Claim, StoreError> {
-    let during = Interval::new(start, end).map_err(|_| StoreError::Corrupt {
-        what: "a claim without length",
-        position: 0,
-        source: None,
-    })?;
-    Ok(Claim {
-        booking_id: BookingId(booking),
-        during,
-        unit: unit.and_then(|unit| u32::try_from(unit).ok()),
-        expires_at,
-    })
-}
-
-/// The answers kept under the keys of a batch, by the unit's index, with the hash of the request.
-pub(super) async fn stored_responses(
-    tx: &mut TenantTx<'_>,
-    units: &[&Unit],
-) -> Result<HashMap<usize, ([u8; 32], StoredRow)>, StoreError> {
-    let keyed: Vec<(usize, &IdempotencyKey)> = units
-        .iter()
-        .enumerate()
-        .filter_map(|(index, unit)| Some((index, unit.idempotency.as_ref()?)))
-        .collect();
-    if keyed.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let scopes: Vec<&str> = keyed.iter().map(|(_, key)| key.scope.as_str()).collect();
-    let keys: Vec<&str> = keyed.iter().map(|(_, key)| key.key.as_str()).collect();
-    let indexes: Vec<i64> = keyed.iter().map(|(index, _)| *index as i64).collect();
-    let sql = tx.schema().sql(
-        "SELECT w.index, i.request_hash, i.response, i.first_position, i.last_position, i.at
-         FROM UNNEST($1::bigint[], $2::text[], $3::text[]) AS w (index, scope, key)
-         JOIN {s}.idempotency i ON i.scope = w.scope AND i.key = w.key",
-    );
-    let rows: Vec<(i64, Vec<u8>, Json<StoredResponse>, Option<i64>, Option<i64>, DateTime<Utc>)> =
-        sqlx::query_as(&sql)
-            .bind(&indexes)
-            .bind(&scopes)
-            .bind(&keys)
-            .fetch_all(&mut **tx)
-            .await
-            .map_err(StoreError::db("look for idempotency keys"))?;
-    rows.into_iter()
-        .map(|(index, hash, response, first, last, at)| {
-            let hash = <[u8; 32]>::try_from(hash).map_err(|_| StoreError::Corrupt {
-                what: "an idempotency key without a hash",
-                position: last.unwrap_or(0),
-                source: None,
-            })?;
-            let row = StoredRow {
-                response: response.0,
-                first_position: first.unwrap_or(0),
-                last_position: last.unwrap_or(0),
-                at,
-            };
-            Ok((usize::try_from(index).unwrap_or(usize::MAX), (hash, row)))
-        })
-        .collect()
-}
-
-/// Who owns a unique value.
-pub(super) async fn unique_owner(
-    tx: &mut TenantTx<'_>,
-    kind: &str,
-    key: &[u8],
-) -> Result<Option<Uuid>, StoreError> {
-    let sql = tx.schema().sql("SELECT owner FROM {s}.unique_claims WHERE kind = $1 AND key_hmac = $2");
-    sqlx::query_scalar(&sql)
-        .bind(kind)
-        .bind(key)
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(StoreError::db("look for a unique value"))
-}
-
-/// Bookings of a customer that are not over.
-pub(super) async fn live_bookings(tx: &mut TenantTx<'_>, customer: Uuid) -> Result<i64, StoreError> {
-    let sql = tx.schema().sql(
-        "SELECT count(*) FROM {s}.bookings
-         WHERE customer_id = $1 AND status IN ('held', 'pending', 'confirmed', 'checked_in')",
-    );
-    sqlx::query_scalar(&sql)
-        .bind(customer)
-        .fetch_one(&mut **tx)
-        .await
-        .map_err(StoreError::db("count a customer's bookings"))
-}
-
-/// Active accounts of the log's highest tier, without one of them.
-pub(super) async fn admins(tx: &mut TenantTx<'_>, but: Uuid) -> Result<i64, StoreError> {
-    let sql = tx.schema().sql(
-        "SELECT count(*) FROM {s}.users
-         WHERE tier IN ('tenant_owner', 'superuser') AND status = 'active' AND id <> $1",
-    );
-    sqlx::query_scalar(&sql).bind(but).fetch_one(&mut **tx).await.map_err(StoreError::db("count the owners"))
-}
-
-/// Accounts with a role that are not gone.
-pub(super) async fn users_with_role(tx: &mut TenantTx<'_>, role: Uuid) -> Result<i64, StoreError> {
-    let sql = tx.schema().sql("SELECT count(*) FROM {s}.users WHERE role_id = $1 AND status <> 'deleted'");
-    sqlx::query_scalar(&sql)
-        .bind(role)
-        .fetch_one(&mut **tx)
-        .await
-        .map_err(StoreError::db("count a role's accounts"))
-}
-
-/// The names of all plans; only the platform's schema has them.
-pub(super) async fn plans(tx: &mut TenantTx<'_>) -> Result<Vec<String>, StoreError> {
-    let sql = tx.schema().sql("SELECT id FROM {s}.plans ORDER BY id");
-    sqlx::query_scalar(&sql).fetch_all(&mut **tx).await.map_err(StoreError::db("read the plans"))
 }
 
 /// Writes a batch. What nearly every batch writes is one statement; what few do are statements of their own, so that
@@ -366,32 +217,38 @@ fn write_events(combined: &mut Combined, schema: &Schema, rows: &Rows) {
         };
     }
     combined
-        .part(&schema.sql(
+        .rows(
+            &schema.sql(
             "INSERT INTO {s}.events (position, event_id, aggregate_type, aggregate_id, sequence, event_type,
                                      event_version, recorded_at, actor, on_behalf_of, leaf)
              SELECT * FROM UNNEST($1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::text[],
-                                  $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::bytea[])",
-        ))
-        .bind(column!(|e| e.position))
-        .bind(column!(|e| e.event_id))
-        .bind(column!(|e| e.aggregate_type.as_str()))
-        .bind(column!(|e| e.aggregate_id))
-        .bind(column!(|e| e.sequence))
-        .bind(column!(|e| e.event_type))
-        .bind(column!(|e| e.event_version))
-        .bind(column!(|e| e.recorded_at))
-        .bind(column!(|e| e.actor.as_str()))
-        .bind(column!(|e| e.on_behalf_of.as_deref()))
-        .bind(column!(|e| e.leaf.as_slice()));
+                                  $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::bytea[]) AS w",
+            ),
+            rows.events.len(),
+        )
+        .column(column!(|e| e.position))
+        .column(column!(|e| e.event_id))
+        .column(column!(|e| e.aggregate_type.as_str()))
+        .column(column!(|e| e.aggregate_id))
+        .column(column!(|e| e.sequence))
+        .column(column!(|e| e.event_type))
+        .column(column!(|e| e.event_version))
+        .column(column!(|e| e.recorded_at))
+        .column(column!(|e| e.actor.as_str()))
+        .column(column!(|e| e.on_behalf_of.as_deref()))
+        .column(column!(|e| e.leaf.as_slice()));
     combined
-        .part(&schema.sql(
-            "INSERT INTO {s}.streams (aggregate_type, aggregate_id, sequence)
-             SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[])
-             ON CONFLICT (aggregate_id, aggregate_type) DO UPDATE SET sequence = EXCLUDED.sequence",
-        ))
-        .bind(rows.touched.iter().map(|(_, _, e)| e.state.aggregate_type().as_str()).collect::<Vec<_>>())
-        .bind(rows.touched.iter().map(|(id, _, _)| *id).collect::<Vec<_>>())
-        .bind(rows.touched.iter().map(|(_, _, e)| e.sequence).collect::<Vec<_>>());
+        .rows(
+            &schema.sql(
+                "INSERT INTO {s}.streams (aggregate_type, aggregate_id, sequence)
+                 SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[]) AS w
+                 ON CONFLICT (aggregate_id, aggregate_type) DO UPDATE SET sequence = EXCLUDED.sequence",
+            ),
+            rows.touched.len(),
+        )
+        .column(rows.touched.iter().map(|(_, _, e)| e.state.aggregate_type().as_str()).collect::<Vec<_>>())
+        .column(rows.touched.iter().map(|(id, _, _)| *id).collect::<Vec<_>>())
+        .column(rows.touched.iter().map(|(_, _, e)| e.sequence).collect::<Vec<_>>());
     combined
         .part(&schema.sql("UPDATE {s}.log_head SET position = $1, recorded_at = $2"))
         .bind(rows.head.position)
@@ -518,15 +375,15 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             .await
             .map_err(StoreError::db("release claims"))?;
         let mut moves = Combined::default();
-        moves.part(&tx.schema().sql(
+        let sql = tx.schema().sql(
             "UPDATE {s}.slot_claims c
              SET resource_id = w.resource_id, starts_at = w.starts_at, ends_at = w.ends_at, unit = w.unit,
                  expires_at = w.expires_at
              FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::timestamptz[])
                  AS w (booking_id, resource_id, starts_at, ends_at, unit, expires_at)
              WHERE c.booking_id = w.booking_id",
-        ));
-        bind_claims(&mut moves, &moved);
+        );
+        bind_claims(moves.rows(&sql, moved.len()), &moved);
         moves.execute(tx).await.map_err(StoreError::db("move claims"))?;
     }
     if !released.is_empty() {
@@ -535,23 +392,23 @@ async fn write_claims(tx: &mut TenantTx<'_>, combined: &mut Combined, rows: &Row
             .bind(released);
     }
     if !taken.is_empty() {
-        combined.part(&tx.schema().sql(
+        let sql = tx.schema().sql(
             "INSERT INTO {s}.slot_claims (booking_id, resource_id, starts_at, ends_at, unit, expires_at)
-             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::timestamptz[])",
-        ));
-        bind_claims(combined, &taken);
+             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::integer[], $6::timestamptz[]) AS w",
+        );
+        bind_claims(combined.rows(&sql, taken.len()), &taken);
     }
     Ok(())
 }
 
 fn bind_claims(combined: &mut Combined, claims: &[(ResourceId, Claim)]) {
     combined
-        .bind(claims.iter().map(|(_, c)| c.booking_id.0).collect::<Vec<_>>())
-        .bind(claims.iter().map(|(resource, _)| resource.0).collect::<Vec<_>>())
-        .bind(claims.iter().map(|(_, c)| c.during.start()).collect::<Vec<_>>())
-        .bind(claims.iter().map(|(_, c)| c.during.end()).collect::<Vec<_>>())
-        .bind(claims.iter().map(|(_, c)| c.unit.and_then(|u| i32::try_from(u).ok())).collect::<Vec<_>>())
-        .bind(claims.iter().map(|(_, c)| c.expires_at).collect::<Vec<_>>());
+        .column(claims.iter().map(|(_, c)| c.booking_id.0).collect::<Vec<_>>())
+        .column(claims.iter().map(|(resource, _)| resource.0).collect::<Vec<_>>())
+        .column(claims.iter().map(|(_, c)| c.during.start()).collect::<Vec<_>>())
+        .column(claims.iter().map(|(_, c)| c.during.end()).collect::<Vec<_>>())
+        .column(claims.iter().map(|(_, c)| c.unit.and_then(|u| i32::try_from(u).ok())).collect::<Vec<_>>())
+        .column(claims.iter().map(|(_, c)| c.expires_at).collect::<Vec<_>>());
 }
 
 fn write_responses(combined: &mut Combined, schema: &Schema, rows: &Rows) {
@@ -564,13 +421,13 @@ fn write_responses(combined: &mut Combined, schema: &Schema, rows: &Rows) {
              AS w (scope, key, hash, response, first, last)",
     );
     combined
-        .part(&sql)
-        .bind(rows.responses.iter().map(|r| r.key.scope.as_str()).collect::<Vec<_>>())
-        .bind(rows.responses.iter().map(|r| r.key.key.as_str()).collect::<Vec<_>>())
-        .bind(rows.responses.iter().map(|r| r.key.request_hash.as_slice()).collect::<Vec<_>>())
-        .bind(rows.responses.iter().map(|r| Json(&r.response)).collect::<Vec<_>>())
-        .bind(rows.responses.iter().map(|r| r.positions.map(|p| p.0)).collect::<Vec<_>>())
-        .bind(rows.responses.iter().map(|r| r.positions.map(|p| p.1)).collect::<Vec<_>>())
+        .rows(&sql, rows.responses.len())
+        .column(rows.responses.iter().map(|r| r.key.scope.as_str()).collect::<Vec<_>>())
+        .column(rows.responses.iter().map(|r| r.key.key.as_str()).collect::<Vec<_>>())
+        .column(rows.responses.iter().map(|r| r.key.request_hash.as_slice()).collect::<Vec<_>>())
+        .column(rows.responses.iter().map(|r| Json(&r.response)).collect::<Vec<_>>())
+        .column(rows.responses.iter().map(|r| r.positions.map(|p| p.0)).collect::<Vec<_>>())
+        .column(rows.responses.iter().map(|r| r.positions.map(|p| p.1)).collect::<Vec<_>>())
         .bind(rows.head.recorded_at)
         .bind(rows.responses_expire_at);
 }

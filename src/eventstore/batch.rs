@@ -22,7 +22,7 @@ use super::{
     idempotency::{StoredChange, StoredResponse},
     leaf::leaf_hash,
     load::{self, Reader, Until},
-    masquerade,
+    lookups, masquerade,
 };
 use crate::{
     mail::sealer::KeySealer,
@@ -78,8 +78,9 @@ async fn run_on(
     // The lock comes first; what is decided on is read by later statements, each with a snapshot taken after it.
     let head = append::lock_head(&mut tx).await?;
     append::catch_up(&mut tx, cache, head.position).await?;
+    cache.states.trim();
     let mut work = Work::new(store, &mut tx, cache, head);
-    let stored = append::stored_responses(work.tx, units).await?;
+    let stored = lookups::stored_responses(work.tx, units).await?;
     work.prefetch(units).await?;
 
     let mut answers: Vec<Answer> = Vec::with_capacity(units.len());
@@ -400,7 +401,7 @@ impl<'w, 't> Work<'w, 't> {
     }
 
     /// Answers a repeated request with the aggregates as they were after the first.
-    async fn replay(&mut self, response: &append::StoredRow) -> Result<Answer, StoreError> {
+    async fn replay(&mut self, response: &lookups::StoredRow) -> Result<Answer, StoreError> {
         match &response.response {
             StoredResponse::Refused(error) => {
                 Ok(Err(StoreError::Refused { error: error.clone(), replayed: true }))
@@ -415,7 +416,7 @@ impl<'w, 't> Work<'w, 't> {
         self,
         units: &[&Unit],
         answers: &[Answer],
-        stored: &HashMap<usize, ([u8; 32], append::StoredRow)>,
+        stored: &HashMap<usize, ([u8; 32], lookups::StoredRow)>,
     ) -> Result<Rows, StoreError> {
         let expires_at = self.head.recorded_at + Duration::hours(self.store.inner.settings.idempotency_hours);
         let mut rows = Rows {
@@ -430,7 +431,7 @@ impl<'w, 't> Work<'w, 't> {
             responses_expire_at: expires_at,
         };
         for (id, before) in self.touched {
-            // A batch is far smaller than the cache, so nothing it touched has been evicted.
+            // Nothing is let go of within a batch.
             let after =
                 self.cache.states.peek(&id).ok_or(StoreError::BatchFailed("keep a batch's aggregates"))?;
             rows.touched.push((id, before, after.clone()));
@@ -469,7 +470,7 @@ async fn replay_committed(
     schema: &Schema,
     store: &EventStore,
     stored: &[StoredChange],
-    response: &append::StoredRow,
+    response: &lookups::StoredRow,
 ) -> Result<Committed, StoreError> {
     let mut reader = Reader::disclosing(schema, store.keys());
     let mut changed = Vec::with_capacity(stored.len());

@@ -15,7 +15,10 @@ use lru::LruCache;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-const AGGREGATES: NonZeroUsize = NonZeroUsize::new(4_000).expect("4,000 is not zero");
+/// Bookings are many, and few are asked for again soon after they are made: they have a part of their own, so that they
+/// never push out what every booking is decided on.
+const BOOKINGS: usize = 1_000;
+const OTHERS: usize = 4_000;
 const SUBJECT_KEYS: NonZeroUsize = NonZeroUsize::new(1_000).expect("1,000 is not zero");
 /// Claims kept in memory over all resources of a log; past it the occupancies are dropped and loaded anew.
 const MAX_CLAIMS: usize = 500_000;
@@ -43,11 +46,62 @@ pub struct CachedOccupancy {
 pub struct LaneCache {
     /// The position all of this is true at; `None` before the first batch.
     pub known_position: Option<i64>,
-    pub(super) states: LruCache<Uuid, Entry>,
+    pub(super) states: States,
     pub(super) schedule_of: HashMap<Uuid, Option<Uuid>>,
     pub(super) subject_keys: LruCache<SubjectId, Zeroizing<[u8; 32]>>,
     occupancy: HashMap<ResourceId, CachedOccupancy>,
     resource_of: HashMap<BookingId, ResourceId>,
+}
+
+/// The folded aggregates used last, and all of the batch in progress.
+#[derive(Debug)]
+pub struct States {
+    bookings: LruCache<Uuid, Entry>,
+    others: LruCache<Uuid, Entry>,
+}
+
+impl States {
+    /// Whether an aggregate is kept.
+    pub fn contains(&self, id: &Uuid) -> bool {
+        self.bookings.contains(id) || self.others.contains(id)
+    }
+
+    /// An aggregate, which counts as used.
+    pub fn get(&mut self, id: &Uuid) -> Option<&Entry> {
+        self.bookings.get(id).or_else(|| self.others.get(id))
+    }
+
+    /// An aggregate.
+    pub fn peek(&self, id: &Uuid) -> Option<&Entry> {
+        self.bookings.peek(id).or_else(|| self.others.peek(id))
+    }
+
+    /// Keeps an aggregate and answers with what was kept of it before.
+    pub fn put(&mut self, id: Uuid, entry: Entry) -> Option<Entry> {
+        let (part, other) = match entry.state {
+            AnyState::Booking(_) => (&mut self.bookings, &mut self.others),
+            _ => (&mut self.others, &mut self.bookings),
+        };
+        // An id that was looked for as another type is kept as absent there.
+        let misplaced = other.pop(&id);
+        part.put(id, entry).or(misplaced)
+    }
+
+    /// Lets go of what was not used for the longest. Between batches: what a batch touched it needs to its end, however
+    /// much that is (a booking that takes the place of hundreds of holds which ran out).
+    pub fn trim(&mut self) {
+        for (part, most) in [(&mut self.bookings, BOOKINGS), (&mut self.others, OTHERS)] {
+            while part.len() > most {
+                part.pop_lru();
+            }
+        }
+    }
+
+    /// Drops an aggregate.
+    pub fn pop(&mut self, id: &Uuid) -> Option<Entry> {
+        let booking = self.bookings.pop(id);
+        self.others.pop(id).or(booking)
+    }
 }
 
 /// A cache that takes memory as it fills: most of a thousand tenants' lanes hold little.
@@ -62,7 +116,7 @@ impl LaneCache {
     pub fn new() -> Self {
         Self {
             known_position: None,
-            states: growing(AGGREGATES),
+            states: States { bookings: LruCache::unbounded(), others: LruCache::unbounded() },
             schedule_of: HashMap::new(),
             subject_keys: growing(SUBJECT_KEYS),
             occupancy: HashMap::new(),
@@ -123,5 +177,47 @@ impl LaneCache {
 impl Default for LaneCache {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_domain::registry::AggregateType;
+
+    use super::*;
+
+    fn entry(aggregate_type: AggregateType, sequence: i64) -> Entry {
+        Entry { state: AnyState::new(aggregate_type), sequence }
+    }
+
+    #[test]
+    fn bookings_push_out_bookings_alone_and_not_within_a_batch() {
+        const MADE: usize = BOOKINGS + OTHERS;
+        let mut states = LaneCache::new().states;
+        let resource = Uuid::from_u128(1);
+        let of_booking = |n: usize| Uuid::from_u128(n as u128 + 2);
+        let kept = |states: &States| (0..MADE).filter(|n| states.contains(&of_booking(*n))).count();
+        states.put(resource, entry(AggregateType::Resource, 1));
+        for n in 0..MADE {
+            states.put(of_booking(n), entry(AggregateType::Booking, 1));
+        }
+        assert_eq!(kept(&states), MADE);
+        states.get(&of_booking(0));
+        states.trim();
+        assert_eq!(kept(&states), BOOKINGS);
+        assert!(states.contains(&resource));
+        assert!(states.peek(&of_booking(0)).is_some() && states.peek(&of_booking(1)).is_none());
+    }
+
+    #[test]
+    fn an_id_is_kept_once_whatever_it_was_taken_for() {
+        let mut states = LaneCache::new().states;
+        let id = Uuid::from_u128(1);
+        assert!(states.put(id, entry(AggregateType::Resource, 0)).is_none());
+        assert_eq!(states.put(id, entry(AggregateType::Booking, 1)).unwrap().sequence, 0);
+        assert_eq!(states.get(&id).unwrap().sequence, 1);
+        assert_eq!(states.put(id, entry(AggregateType::Resource, 2)).unwrap().sequence, 1);
+        assert_eq!(states.pop(&id).unwrap().sequence, 2);
+        assert!(!states.contains(&id) && states.pop(&id).is_none());
     }
 }

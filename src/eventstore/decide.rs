@@ -27,7 +27,7 @@ use daybook_domain::{
 };
 use uuid::Uuid;
 
-use super::{Command, Intent, StoreError, Unit, append, batch::Work, erasure, grants, masquerade, prune};
+use super::{Command, Intent, StoreError, Unit, batch::Work, erasure, grants, lookups, masquerade, prune};
 
 /// Buffers widen an occupancy by at most a week; a day more covers every zone.
 const MARGIN: Duration = Duration::days(9);
@@ -49,7 +49,7 @@ pub(super) async fn decide(
     let now = unit.occurred_at.unwrap_or(work.now());
     match (asked, state) {
         (AnyCommand::Tenant(asked), AnyState::Tenant(tenant)) => {
-            let known_plans = append::plans(work.tx).await?;
+            let known_plans = lookups::plans(work.tx).await?;
             let context = TenantContext { now, id: TenantId(command.id), known_plans };
             run(tenant.as_ref(), asked, &context)
         }
@@ -198,7 +198,7 @@ async fn live_bookings(work: &mut Work<'_, '_>, customer: CustomerId) -> Result<
     let is_live = |state: &AnyState| {
         Booking::of(state).is_some_and(|booking| booking.customer_id == customer && booking.is_live())
     };
-    let stored = append::live_bookings(work.tx, customer.0).await?;
+    let stored = lookups::live_bookings(work.tx, customer.0).await?;
     let in_batch: i64 = work
         .touched_states()
         .map(|(_, before, after)| i64::from(is_live(after)) - i64::from(is_live(before)))
@@ -290,7 +290,7 @@ async fn other_admins(work: &mut Work<'_, '_>, but: UserId) -> Result<u32, Store
     let counts = |id: Uuid, state: &AnyState| {
         id != but.0 && User::of(state).is_some_and(|user| user.is_active_admin())
     };
-    let stored = append::admins(work.tx, but.0).await?;
+    let stored = lookups::admins(work.tx, but.0).await?;
     let in_batch: i64 = work
         .touched_states()
         .map(|(id, before, after)| i64::from(counts(id, after)) - i64::from(counts(id, before)))
@@ -304,7 +304,7 @@ async fn users_with_role(work: &mut Work<'_, '_>, role: RoleId) -> Result<u32, S
         User::of(state)
             .is_some_and(|user| user.role.role_id == Some(role) && user.status != UserStatus::Deleted)
     };
-    let stored = append::users_with_role(work.tx, role.0).await?;
+    let stored = lookups::users_with_role(work.tx, role.0).await?;
     let in_batch: i64 =
         work.touched_states().map(|(_, before, after)| i64::from(has(after)) - i64::from(has(before))).sum();
     Ok(u32::try_from(stored + in_batch).unwrap_or(0))
@@ -425,7 +425,7 @@ async fn occupancy(
     }
     // A little further back than asked, so that the next, slightly earlier question is answered as well.
     let since = since - Duration::days(30);
-    let mut loaded = append::load_occupancy(work.tx, resource, since).await?;
+    let mut loaded = lookups::load_occupancy(work.tx, resource, since).await?;
     for (id, before, after) in work.touched_states() {
         if let Some((claimed, claim)) = Booking::of(before).and_then(|booking| booking.claim())
             && claimed == resource

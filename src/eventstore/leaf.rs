@@ -17,7 +17,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, canonical};
 
 /// The version byte of leaves written today.
 pub const LEAF_VERSION: u8 = 1;
@@ -71,14 +71,19 @@ impl Leaf {
     ///
     /// # Errors
     /// When the payload cannot be canonicalised.
-    pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = Vec::with_capacity(1024);
-        bytes.push(LEAF_VERSION);
-        serde_json_canonicalizer::to_writer(self, &mut bytes).map_err(|source| StoreError::Corrupt {
+    pub fn encode(mut self) -> Result<Vec<u8>, StoreError> {
+        let corrupt = |source: serde_json::Error| StoreError::Corrupt {
             what: "a leaf that cannot be encoded",
             position: 0,
             source: Some(source.into()),
-        })?;
+        };
+        // The largest member goes in as it is; serialised with the others it would be copied.
+        let payload = self.payload.take();
+        let mut envelope = serde_json::to_value(self).map_err(corrupt)?;
+        envelope["payload"] = payload;
+        let mut bytes = Vec::with_capacity(1024);
+        bytes.push(LEAF_VERSION);
+        canonical::write(&envelope, &mut bytes).map_err(corrupt)?;
         Ok(bytes)
     }
 

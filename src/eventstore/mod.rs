@@ -2,12 +2,13 @@
 //!
 //! [`EventStore::execute`] queues a [`Unit`] of commands on its log's writer lane and answers once the
 //! transaction that holds its events is committed. See [`lane`] for group commit, [`batch`] for the decisions, `record`
-//! for the leaves, [`append`] for the statements, [`load`] for reading streams back.
+//! for the leaves, [`append`] for what is written, [`load`] for reading streams back.
 
 pub mod append;
 pub mod attached;
 pub mod batch;
 pub mod cache;
+mod canonical;
 mod carry;
 pub mod cqrs;
 mod decide;
@@ -18,6 +19,7 @@ pub mod known;
 pub mod lane;
 pub mod leaf;
 pub mod load;
+mod lookups;
 mod masquerade;
 pub mod open;
 pub mod prune;

@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 
 use super::{
     StoreError,
-    append::{self, NewEvent, NewSealed},
+    append::{NewEvent, NewSealed},
     batch::{Undo, Work},
     cache::Entry,
     leaf::{CARRIED_MARGIN, Leaf, MAX_LEAF, format_time},
-    load, seal,
+    load, lookups, seal,
 };
 use crate::random;
 
@@ -187,7 +187,7 @@ impl Work<'_, '_> {
             let key = (*kind, self.hmac(kind, value));
             let owner = match self.unique.get(&key) {
                 Some(owner) => *owner,
-                None => append::unique_owner(self.tx, key.0, &key.1).await?,
+                None => lookups::unique_owner(self.tx, key.0, &key.1).await?,
             };
             if owner.is_some_and(|owner| owner != id) {
                 return Err(unique_taken(kind).into());
@@ -211,7 +211,7 @@ impl Work<'_, '_> {
         let key = (kind, self.hmac(kind, value));
         match self.unique.get(&key) {
             Some(owner) => Ok(*owner),
-            None => append::unique_owner(self.tx, key.0, &key.1).await,
+            None => lookups::unique_owner(self.tx, key.0, &key.1).await,
         }
     }
 }
