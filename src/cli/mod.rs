@@ -68,8 +68,18 @@ enum Command {
     Audit(audit::AuditCommand),
 }
 
+/// The allocator asks for huge pages wherever the kernel leaves it to programs. Of one that is used anywhere two megabytes are
+/// taken: a fifth to a quarter more than without them, idle and under load, for nothing that could be measured. The
+/// PostgreSQL that is started from here keeps to small pages as well; its own choice of huge ones (`huge_pages`) is another kind.
+fn keep_to_small_pages() {
+    #[cfg(target_os = "linux")]
+    // Where it is refused, there is only more memory taken.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Parses the arguments of the process and runs the command: exit 0 ok, 1 failed, 2 usage; `audit verify` knows a 3.
 pub async fn main() -> ExitCode {
+    keep_to_small_pages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => error.exit(),
