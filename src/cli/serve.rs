@@ -32,6 +32,8 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
         .await
         .with_context(|| format!("listen on {}", runtime.settings.listen))?;
     let address = listener.local_addr().context("read the address listened on")?;
+    // Whoever is told that it listens may tell it to stop at once; then the workers have to end, and a private PostgreSQL.
+    let told_to_stop = shutdown_signal();
     let stop = CancellationToken::new();
     let supervisor = tokio::spawn({
         let guard = runtime.host.guard.clone();
@@ -50,7 +52,7 @@ pub async fn serve(runtime: Runtime, ready: impl FnOnce(std::net::SocketAddr)) -
     workers.start_ledger(state.ledger(), &runtime.directory, settings, &stop);
     ready(address);
     tracing::info!(%address, "serving");
-    crate::serve::serve(listener, state, shutdown_signal()).await?;
+    crate::serve::serve(listener, state, told_to_stop).await?;
     tracing::info!("stopping");
     stop.cancel();
     workers.join().await;
@@ -73,15 +75,19 @@ fn workers_settings(settings: &Settings) -> workers::WorkerSettings {
     }
 }
 
-/// Ctrl-C or SIGTERM.
-async fn shutdown_signal() {
+/// Ctrl-C or SIGTERM, from now on: also one that comes before the answer is awaited.
+fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without a handler SIGTERM ends the process at once, which loses nothing that was acknowledged.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    let signals = signal(SignalKind::terminate())
+        .and_then(|terminate| signal(SignalKind::interrupt()).map(|interrupt| (terminate, interrupt)));
+    async move {
+        let Ok((mut terminate, mut interrupt)) = signals else {
+            // Without a handler they end the process at once, which loses nothing that was acknowledged.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::support::{
     app::{Answer, TestApp, TestTenant, id, read},
     people::{PASSWORD, refresh_cookie},
+    process::Host,
 };
 
 async fn start() -> TestApp {
@@ -204,4 +205,24 @@ async fn a_page_of_one_tenant_signs_nobody_of_another_out() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     app.get_as(&ada.token, "/me").await.expect_problem(401, "unauthenticated");
     app.shut_down().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_takes_no_more_memory_than_it_uses() {
+    let app = start().await;
+    let server = Host::beside(&app, app.db.app_url.clone()).serve();
+    // proc_pid_status(5): whether huge pages may be taken.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let huge = status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).unwrap();
+    assert_eq!(huge.trim(), "0");
+    server.terminate();
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_stopped_as_soon_as_it_listens_takes_its_postgres_along() {
+    let host = Host::embedded();
+    host.serve().terminate();
+    assert!(!host.data.join("pg/postmaster.pid").exists());
 }
