@@ -130,34 +130,32 @@ pub(super) async fn unique_owner(
 
 /// Bookings of a customer that are not over.
 pub(super) async fn live_bookings(tx: &mut TenantTx<'_>, customer: Uuid) -> Result<i64, StoreError> {
-    let sql = tx.schema().sql(
-        "SELECT count(*) FROM {s}.bookings
-         WHERE customer_id = $1 AND status IN ('held', 'pending', 'confirmed', 'checked_in')",
-    );
-    sqlx::query_scalar(&sql)
-        .bind(customer)
-        .fetch_one(&mut **tx)
-        .await
-        .map_err(StoreError::db("count a customer's bookings"))
+    let sql = "SELECT count(*) FROM {s}.bookings
+               WHERE customer_id = $1 AND status IN ('held', 'pending', 'confirmed', 'checked_in')";
+    count(tx, sql, customer, "count a customer's bookings").await
 }
 
 /// Active accounts of the log's highest tier, without one of them.
 pub(super) async fn admins(tx: &mut TenantTx<'_>, but: Uuid) -> Result<i64, StoreError> {
-    let sql = tx.schema().sql(
-        "SELECT count(*) FROM {s}.users
-         WHERE tier IN ('tenant_owner', 'superuser') AND status = 'active' AND id <> $1",
-    );
-    sqlx::query_scalar(&sql).bind(but).fetch_one(&mut **tx).await.map_err(StoreError::db("count the owners"))
+    let sql = "SELECT count(*) FROM {s}.users
+               WHERE tier IN ('tenant_owner', 'superuser') AND status = 'active' AND id <> $1";
+    count(tx, sql, but, "count the owners").await
 }
 
 /// Accounts with a role that are not gone.
 pub(super) async fn users_with_role(tx: &mut TenantTx<'_>, role: Uuid) -> Result<i64, StoreError> {
-    let sql = tx.schema().sql("SELECT count(*) FROM {s}.users WHERE role_id = $1 AND status <> 'deleted'");
-    sqlx::query_scalar(&sql)
-        .bind(role)
-        .fetch_one(&mut **tx)
-        .await
-        .map_err(StoreError::db("count a role's accounts"))
+    let sql = "SELECT count(*) FROM {s}.users WHERE role_id = $1 AND status <> 'deleted'";
+    count(tx, sql, role, "count a role's accounts").await
+}
+
+async fn count(
+    tx: &mut TenantTx<'_>,
+    sql: &'static str,
+    id: Uuid,
+    attempted: &'static str,
+) -> Result<i64, StoreError> {
+    let sql = tx.schema().sql(sql);
+    sqlx::query_scalar(&sql).bind(id).fetch_one(&mut **tx).await.map_err(StoreError::db(attempted))
 }
 
 /// The names of all plans; only the platform's schema has them.

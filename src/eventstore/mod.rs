@@ -1,8 +1,8 @@
 //! The event store: commands in, ordered and durable events out.
 //!
 //! [`EventStore::execute`] queues a [`Unit`] of commands on its log's writer lane and answers once the
-//! transaction that holds its events is committed. See [`lane`] for group commit, [`batch`] for the decisions, `record`
-//! for the leaves, [`append`] for what is written, [`load`] for reading streams back.
+//! transaction that holds its events is committed. See [`lane`] for group commit, [`batch`] for the decisions, `lookups`
+//! for what they ask the database, `record` for the leaves, [`append`] for what is written, [`load`] for reading streams back.
 
 pub mod append;
 pub mod attached;
