@@ -254,6 +254,8 @@ settings! {
         |v: Span| v.0;
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew.
     sample_reset_time: Span => Duration = Duration::from_secs(3 * 3_600), "DAYBOOK_SAMPLE_RESET_TIME", |v: Span| v.0;
+    /// How many schemas are kept ready for tenants that are not there yet; without one, making a tenant takes longer.
+    spare_schemas: usize => usize = 2, "DAYBOOK_SPARE_SCHEMAS", |v| v;
     /// How long after an event the tree of its log is extended.
     ledger_seal_interval: Span => Duration = Duration::from_secs(1), "DAYBOOK_LEDGER_SEAL_INTERVAL", |v: Span| v.0;
     /// How often at most the head of a log that changes is signed.

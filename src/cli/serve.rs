@@ -66,6 +66,7 @@ fn workers_settings(settings: &Settings) -> workers::WorkerSettings {
         hold_sweep: settings.hold_sweep_interval,
         domain_recheck: settings.domain_recheck_interval,
         sample_reset: settings.sample_reset_time,
+        spare_schemas: settings.spare_schemas,
         masquerade_sweep: settings.masquerade_sweep_interval,
         ledger_seal: settings.ledger_seal_interval,
         ledger_sign: settings.ledger_sign_interval,

@@ -143,6 +143,12 @@ pub async fn tenant(database: &Database, tenant: TenantId) -> Result<bool, Tenan
         database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
     let schema = Schema::tenant(tenant);
     let changed = apply(&mut connection, &schema, Kind::Tenant).await?;
+    remember(&mut connection, tenant).await?;
+    Ok(changed)
+}
+
+/// Remembers that a tenant's schema has all of this binary's migrations.
+pub(super) async fn remember(connection: &mut PgConnection, tenant: TenantId) -> Result<(), TenancyError> {
     sqlx::query(
         "INSERT INTO daybook_platform.tenant_schemas (tenant_id, schema_version, checksum) VALUES ($1, $2, $3)
          ON CONFLICT (tenant_id) DO UPDATE
@@ -151,10 +157,10 @@ pub async fn tenant(database: &Database, tenant: TenantId) -> Result<bool, Tenan
     .bind(tenant.0)
     .bind(Kind::Tenant.latest())
     .bind(Kind::Tenant.checksum())
-    .execute(&mut *connection)
+    .execute(connection)
     .await
     .map_err(TenancyError::db("remember a tenant's schema version"))?;
-    Ok(changed)
+    Ok(())
 }
 
 /// The state of the platform and of every tenant, from one query.

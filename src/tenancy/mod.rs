@@ -7,6 +7,7 @@ pub mod migrate;
 pub mod pool;
 pub mod provision;
 pub mod reseal;
+pub mod spare;
 pub mod tx;
 
 pub use database::Database;

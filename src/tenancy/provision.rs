@@ -4,14 +4,25 @@ use daybook_domain::TenantId;
 use daybook_projections::Schema;
 use sqlx::Executor;
 
-use super::{Database, TenancyError, migrate};
+use super::{Database, TenancyError, migrate, spare};
 
-/// Creates a tenant's role and schema with every table. Harmless to repeat; nothing sees the tenant before its
-/// `tenant.created` event is committed.
+/// Creates a tenant's role and schema with every table: from a spare, where one is at hand. Harmless to repeat; nothing
+/// sees the tenant before its `tenant.created` event is committed.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn create_schema(database: &Database, tenant: TenantId) -> Result<(), TenancyError> {
+    match spare::claim(database, tenant).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        // Whatever is wrong with the spare, the tenant can be made without.
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a tenant is made without a spare schema"
+            );
+        }
+    }
     let schema = Schema::tenant(tenant);
     let mut connection =
         database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;

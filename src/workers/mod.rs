@@ -15,6 +15,7 @@ pub mod masquerade_sweep;
 pub mod projector;
 pub mod rate_limit_pruning;
 pub mod sample_reset;
+pub mod spare_schemas;
 pub mod support_overview;
 
 use std::{
@@ -67,6 +68,8 @@ pub struct WorkerSettings {
     pub masquerade_sweep: Duration,
     /// How long after midnight (UTC, by the clock of the database) the sample tenant is made anew; below a day.
     pub sample_reset: Duration,
+    /// How many schemas are kept ready for tenants that are not there yet.
+    pub spare_schemas: usize,
     /// How often what is past retention is looked for: months of logs, messages, and events.
     pub retention: Duration,
     /// How long after an event the tree of its log is extended, so that what follows shares the transaction.
@@ -98,6 +101,7 @@ impl Default for WorkerSettings {
             support_overview: Duration::from_secs(30),
             masquerade_sweep: Duration::from_secs(60),
             sample_reset: Duration::from_secs(3 * 3_600),
+            spare_schemas: 0,
             retention: Duration::from_secs(86_400),
             ledger_seal: Duration::from_secs(1),
             ledger_sign: Duration::from_secs(10),
@@ -136,6 +140,7 @@ impl Workers {
         ));
         tasks.spawn(support_overview::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
         tasks.spawn(sample_reset::run(store.clone(), directory.clone(), settings.clone(), stop.clone()));
+        tasks.spawn(spare_schemas::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(log_retention::run(store.clone(), settings.clone(), stop.clone()));
         tasks.spawn(idempotency_pruning::run(store.clone(), directory.clone(), settings, stop.clone()));
         tasks.spawn(keys_reload::run(store.keys().clone(), stop.clone()));

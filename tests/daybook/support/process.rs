@@ -76,6 +76,8 @@ impl Host {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("DAYBOOK_LOG", self.filter)
+            // Most of its servers see no new tenant.
+            .env("DAYBOOK_SPARE_SCHEMAS", "0")
             .stdin(Stdio::null())
             .current_dir(self.directory());
         if let Some((app, owner)) = &self.urls {
