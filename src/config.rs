@@ -170,7 +170,8 @@ settings! {
     pool_size: u32 => u32 = 5 * u32::try_from(cores()).unwrap_or(4), "DAYBOOK_POOL_SIZE", |v| v;
     /// Connections of the writers; a tenant keeps to one.
     write_connections: usize => usize = 24, "DAYBOOK_WRITE_CONNECTIONS", |v| v;
-    /// The most batches of commands in progress at once, each of another tenant; those that wait grow meanwhile.
+    /// The most batches of commands in progress at once, each of another tenant; those that wait grow meanwhile. Twice as
+    /// many while batches are of single commands, which do not grow.
     /// Three for each core: PostgreSQL waits for its disk during part of one, and this process for PostgreSQL.
     concurrent_batches: usize => usize = 3 * cores(), "DAYBOOK_CONCURRENT_BATCHES", |v| v;
     /// Most connections of the owner's pool (migrations, provisioning).

@@ -34,14 +34,19 @@ const EVENTS: i64 = 1_000_000;
 const PRUNED: i64 = 100_000;
 /// How often the server's memory is looked at while it exports.
 const LOOK: Duration = Duration::from_millis(50);
+/// In so long each log that changes is signed.
+const SIGNED_ONCE: Duration = Duration::from_secs(12);
 /// How long the ledger may take to come to where it is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bookings with the ledger and without, and how long after the last of them a checkpoint has it.
-pub async fn ledger(bench: &mut Bench) -> anyhow::Result<()> {
-    bench.stack.tenants(1).await?;
-    writes::fill(bench, 2_000).await?;
-    let tenant = bench.stack.tenants.first().context("a tenant")?.clone();
+/// Bookings of so many tenants with the ledger and without, and how long after the last of them a checkpoint has it.
+pub async fn ledger(bench: &mut Bench, tenants: usize) -> anyhow::Result<()> {
+    bench.stack.tenants(tenants).await?;
+    writes::warm(bench, tenants).await?;
+    let all = bench.stack.tenants[..tenants].to_vec();
+    let tenant = all.first().context("a tenant")?;
+    // Each log is signed every ten seconds: of many a part would be signed in less.
+    let duration = if tenants == 1 { bench.duration } else { bench.duration.max(SIGNED_ONCE) };
     let (mut off, mut on, mut delays) = (Vec::new(), Series::default(), Vec::new());
     for repetition in 0..bench.repetitions {
         // In turns, as the log grows with each.
@@ -50,26 +55,29 @@ pub async fn ledger(bench: &mut Bench) -> anyhow::Result<()> {
             bench.stack.ledger_follows = follows;
             bench.stack.serve().await?;
             // Whatever it catches up on at its start is not what is measured.
-            let head = bench.stack.head(&tenant).await?;
-            wait_for(bench, &tenant, head).await?;
+            for tenant in &all {
+                let head = bench.stack.head(tenant).await?;
+                wait_for(bench, tenant, head).await?;
+            }
             if follows {
                 let (outcome, delay) = tokio::try_join!(
-                    writes::book(bench, &tenant, CLIENTS),
-                    to_checkpoint(bench, &tenant, bench.duration / 2)
+                    writes::book(bench, &all, CLIENTS, duration),
+                    to_checkpoint(bench, tenant, duration / 2)
                 )?;
                 on.push(outcome);
                 delays.push(delay.as_secs_f64());
             } else {
-                off.push(writes::book(bench, &tenant, CLIENTS).await?.rate);
+                off.push(writes::book(bench, &all, CLIENTS, duration).await?.rate);
             }
             bench.stack.settle().await?;
         }
     }
     let target = Target { ratio: Some(0.95), ..Target::default() };
-    bench
-        .push(Row::rates("bookings with the ledger", CLIENTS, 1, &on).against("without", &off).wants(target));
+    let row = Row::rates("bookings with the ledger", CLIENTS, tenants, &on).against("without", &off);
+    bench.push(row.wants(target));
     let target = Target { at_most: Some(30.0), ..Target::default() };
-    bench.push(Row::values("from an event to its checkpoint, under load", "s", delays).wants(target));
+    let row = Row::values("from an event to its checkpoint, under load", "s", delays).wants(target);
+    bench.push(Row { tenants: Some(tenants), ..row });
     Ok(())
 }
 

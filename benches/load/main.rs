@@ -84,13 +84,13 @@ enum Measure {
     Replay,
     Rebuild,
     Import,
-    Ledger,
+    Ledger { tenants: usize },
     Audit,
     Migrate { tenants: usize },
 }
 
 /// All of them; those that leave much behind come late.
-const MEASURES: [Measure; 19] = [
+const MEASURES: [Measure; 20] = [
     Measure::Start,
     Measure::Provision,
     Measure::Bookings { clients: 1, tenants: 1 },
@@ -106,7 +106,8 @@ const MEASURES: [Measure; 19] = [
     Measure::Bookings { clients: 32, tenants: 20 },
     Measure::Import,
     Measure::Bookings { clients: 32, tenants: 100 },
-    Measure::Ledger,
+    Measure::Ledger { tenants: 1 },
+    Measure::Ledger { tenants: 100 },
     Measure::Audit,
     Measure::Migrate { tenants: 100 },
     Measure::Migrate { tenants: 1_000 },
@@ -124,7 +125,7 @@ impl Measure {
             Self::Replay => "replay".to_owned(),
             Self::Rebuild => "rebuild".to_owned(),
             Self::Import => "import".to_owned(),
-            Self::Ledger => "ledger".to_owned(),
+            Self::Ledger { tenants } => format!("ledger {tenants}"),
             Self::Audit => "audit".to_owned(),
             Self::Migrate { tenants } => format!("migrate {tenants}"),
         }
@@ -153,7 +154,7 @@ impl Measure {
             Self::Replay => operations::replay(bench).await,
             Self::Rebuild => operations::rebuild(bench).await,
             Self::Import => operations::import(bench).await,
-            Self::Ledger => audit::ledger(bench).await,
+            Self::Ledger { tenants } => audit::ledger(bench, tenants).await,
             Self::Audit => audit::audit(bench).await,
             Self::Migrate { tenants } => operations::migrate(bench, tenants).await,
         }

@@ -33,8 +33,11 @@ pub async fn bookings(bench: &mut Bench, clients: usize, tenants: usize) -> anyh
         booked.push(run(bench.stack.address, clients, bench.duration, book.clone()).await?);
         bench.sample_memory();
         if hot {
+            // Each begins with read models that are up to date, as the bookings did.
+            bench.stack.settle().await?;
             let cancel = Arc::new(Cancel::of(&book));
             cancelled.push(run(bench.stack.address, clients, bench.duration, cancel).await?);
+            bench.stack.settle().await?;
             let hold = Arc::new(Book::new(&bench.stack.tenants[..tenants], true, false));
             held.push(run(bench.stack.address, clients, bench.duration, hold).await?);
         }
@@ -59,7 +62,7 @@ pub async fn bookings(bench: &mut Bench, clients: usize, tenants: usize) -> anyh
 
 /// Books each resource of each tenant once. The first booking of a resource loads who is on it; with many tenants a
 /// short measure would consist of first bookings.
-async fn warm(bench: &Bench, tenants: usize) -> anyhow::Result<()> {
+pub async fn warm(bench: &Bench, tenants: usize) -> anyhow::Result<()> {
     let cold: Vec<_> =
         bench.stack.tenants[..tenants].iter().filter(|tenant| tenant.booked() == 0).cloned().collect();
     if !cold.is_empty() {
@@ -83,10 +86,14 @@ pub async fn fill(bench: &mut Bench, wanted: usize) -> anyhow::Result<()> {
     bench.stack.settle().await
 }
 
-/// Books with so many clients at one tenant, once.
-pub async fn book(bench: &Bench, tenant: &Arc<Tenant>, clients: usize) -> anyhow::Result<Outcome> {
-    let book = Arc::new(Book::new(std::slice::from_ref(tenant), false, false));
-    run(bench.stack.address, clients, bench.duration, book).await
+/// Books with so many clients at these tenants, once.
+pub async fn book(
+    bench: &Bench,
+    tenants: &[Arc<Tenant>],
+    clients: usize,
+    duration: Duration,
+) -> anyhow::Result<Outcome> {
+    run(bench.stack.address, clients, duration, Arc::new(Book::new(tenants, false, false))).await
 }
 
 /// Bookings of places that are free.

@@ -74,6 +74,8 @@ pub(super) struct Inner {
     /// Of support sessions and hijacks, likewise.
     pub(super) masquerades: Cache<(Use, Option<Uuid>, Uuid), Option<Arc<Principal>>>,
     api_keys: Cache<[u8; 32], Option<Arc<Principal>>>,
+    /// Whose keys begin with what. That never changes: a prefix is one key's, for good.
+    prefixes: Mutex<HashMap<String, TenantId>>,
     noted: Mutex<HashMap<ApiKeyId, Instant>>,
 }
 
@@ -88,6 +90,7 @@ impl AuthDirectory {
                 sessions: Cache::default(),
                 masquerades: Cache::default(),
                 api_keys: Cache::default(),
+                prefixes: Mutex::default(),
                 noted: Mutex::default(),
             }),
         }
@@ -281,15 +284,7 @@ impl AuthDirectory {
 
     async fn live_key(&self, lookup: &str, key: &str) -> Result<Option<Principal>, TenancyError> {
         let attempted = "look up an API key";
-        let mut tx = TenantTx::begin(self.inner.database.app(), &Schema::platform(), Access::Read).await?;
-        let tenant: Option<Uuid> =
-            sqlx::query_scalar("SELECT tenant_id FROM daybook_platform.api_key_prefixes WHERE prefix = $1")
-                .bind(lookup)
-                .fetch_optional(&mut *tx)
-                .await
-                .map_err(TenancyError::db(attempted))?;
-        tx.release();
-        let Some(tenant) = tenant.map(TenantId) else { return Ok(None) };
+        let Some(tenant) = self.tenant_of(lookup).await? else { return Ok(None) };
         let Some(active) = self.active_tenant(tenant).await? else { return Ok(None) };
         let mut tx =
             TenantTx::begin(self.inner.database.app(), &Schema::tenant(tenant), Access::Read).await?;
@@ -329,6 +324,32 @@ impl AuthDirectory {
             ends: None,
             masked: false,
         }))
+    }
+
+    /// The tenant whose key may begin so. Whether there is such a key is for the tenant's own tables to say.
+    async fn tenant_of(&self, prefix: &str) -> Result<Option<TenantId>, TenancyError> {
+        let prefixes = || self.inner.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = prefixes().get(prefix) {
+            return Ok(Some(*known));
+        }
+        let mut tx = TenantTx::begin(self.inner.database.app(), &Schema::platform(), Access::Read).await?;
+        let tenant: Option<Uuid> =
+            sqlx::query_scalar("SELECT tenant_id FROM daybook_platform.api_key_prefixes WHERE prefix = $1")
+                .bind(prefix)
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(TenancyError::db("look up the tenant of an API key"))?;
+        tx.release();
+        let tenant = tenant.map(TenantId);
+        // Not what leads nowhere: of that there is no end.
+        if let Some(tenant) = tenant {
+            let mut prefixes = prefixes();
+            if prefixes.len() >= MAX_ENTRIES {
+                prefixes.clear();
+            }
+            prefixes.insert(prefix.to_owned(), tenant);
+        }
+        Ok(tenant)
     }
 
     /// Notes, once a minute and beside the request, that a key is in use.

@@ -36,14 +36,14 @@ pub(super) async fn run(store: EventStore, schema: Schema, mut queue: mpsc::Rece
         match tokio::time::timeout(store.inner.settings.idle, queue.recv_many(&mut batch, limit)).await {
             Ok(0) => return,
             Ok(_) => {
-                // Never closed: without a permit there would only be more batches at once.
-                let _permit = store.inner.batches.acquire().await;
+                let _turn = store.inner.admission.take().await;
                 // What came meanwhile goes along.
                 while batch.len() < limit
                     && let Ok(pending) = queue.try_recv()
                 {
                     batch.push(pending);
                 }
+                store.inner.admission.took(batch.len());
                 process(&store, &schema, &mut cache, batch).await;
             }
             Err(_) if store.retire_lane(&schema, &mut queue) => return,

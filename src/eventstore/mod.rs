@@ -4,6 +4,7 @@
 //! transaction that holds its events is committed. See [`lane`] for group commit, [`batch`] for the decisions, `lookups`
 //! for what they ask the database, `record` for the leaves, [`append`] for what is written, [`load`] for reading streams back.
 
+mod admission;
 pub mod append;
 pub mod attached;
 pub mod batch;
@@ -40,9 +41,10 @@ use daybook_domain::{
     registry::{AggregateType, AnyCommand, AnyEvent, AnyState},
 };
 use daybook_projections::Schema;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use self::admission::Admission;
 use crate::{
     keys::Keys,
     tenancy::{Database, TenancyError},
@@ -310,8 +312,7 @@ pub(crate) struct Inner {
     pub database: Database,
     pub keys: Arc<Keys>,
     pub settings: StoreSettings,
-    /// One permit for each batch that may be in progress.
-    batches: Semaphore,
+    admission: Admission,
     lanes: Mutex<Lanes>,
     in_flight: Mutex<HashSet<(Schema, String, String)>>,
     heads: Mutex<HashMap<Schema, watch::Sender<i64>>>,
@@ -329,8 +330,7 @@ struct Lanes {
 pub struct StoreSettings {
     /// The most units one transaction takes.
     pub max_batch: usize,
-    /// The most batches, of as many logs, in progress at once. Past what the database has cores for they would only
-    /// slow each other down; those that wait grow meanwhile.
+    /// The most batches, of as many logs, in progress at once; twice as many while they are of single commands.
     pub concurrent_batches: usize,
     /// The most units that wait in one log's queue; further callers wait to enter it.
     pub queue: usize,
@@ -362,7 +362,7 @@ impl EventStore {
             inner: Arc::new(Inner {
                 database,
                 keys,
-                batches: Semaphore::new(settings.concurrent_batches.max(1)),
+                admission: Admission::new(settings.concurrent_batches),
                 settings,
                 lanes: Mutex::default(),
                 in_flight: Mutex::default(),

@@ -24,6 +24,8 @@ use crate::{clock, keys::Keys, tenancy::Access};
 const TRIES: u32 = 5;
 /// How often a batch is sealed before others get their turn.
 const BATCHES_AT_ONCE: u32 = 20;
+/// So many new leaves do not wait until they can be signed: they would hold up all that follows them.
+const IN_PARTS: u64 = 1_000;
 /// How long whoever wants a checkpoint now waits for another node that is sealing.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -127,6 +129,18 @@ impl Ledger {
             }
             wait => Ok(wait),
         }
+    }
+
+    /// How long a log at this position can be left alone: it was signed lately, and what is sealed before the next time would
+    /// not be signed sooner. `None` where it was not, or where so much is new that it is better taken in parts.
+    #[must_use]
+    pub fn rest(&self, schema: &Schema, position: i64, timing: Timing) -> Option<std::time::Duration> {
+        let seen = self.seen(schema.log_id().0)?;
+        let new = unsigned(position).saturating_sub(seen.size);
+        // Of a clock that was ahead of this one nothing is known but that it was.
+        let age = (clock::now() - seen.at).to_std().ok()?;
+        let rest = timing.at_most.checked_sub(age)?;
+        (new < IN_PARTS).then_some(rest)
     }
 
     /// Signs the head of a log's tree, if that is wanted of this size and the last checkpoint.

@@ -9,13 +9,19 @@ use daybook::{
         path::{Resource, TilePath},
         tree::{self, Hash, TileId, Tiles},
     },
-    tenancy::Schema,
+    tenancy::{Schema, TenantDirectory},
+    workers::{self, WorkerSettings},
 };
 use daybook_domain::{customer::CustomerCommand, text::Name};
+use futures_util::future::join_all;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::site::{Dice, Site, by, new_tenant};
+use crate::support::{
+    app::eventually,
+    site::{Dice, Site, by, new_tenant},
+};
 
 const URL: &str = "https://Book.example:8443/app";
 const AT_ONCE: Timing = Timing { at_most: Duration::ZERO, heartbeat: Duration::from_secs(3_600) };
@@ -203,6 +209,51 @@ async fn a_quiet_log_is_signed_at_its_heartbeat_and_a_busy_one_not_all_the_time(
     let third = ledger.latest(&site.schema).await.unwrap().unwrap();
     assert_eq!((third.size, third.root), (second.size, second.root));
     assert!(third.at > second.at);
+    assert_sound(&ledger, &site.schema).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_signed_lately_is_left_alone_until_it_may_be_signed_again() {
+    let site = Site::open().await;
+    let (ledger, stop) = (process(&site), CancellationToken::new());
+    let settings = WorkerSettings {
+        ledger_seal: Duration::from_millis(10),
+        ledger_sign: Duration::from_secs(3_600),
+        ..WorkerSettings::default()
+    };
+    let directory = TenantDirectory::new(site.store.database().clone());
+    let worker = tokio::spawn(workers::ledger::run(ledger.clone(), directory, settings, stop.clone()));
+    let number = async |of: &str| -> i64 {
+        sqlx::query_scalar(&site.schema.sql(of)).fetch_one(site.owner()).await.unwrap()
+    };
+    let head = async || number("SELECT position FROM {s}.log_head").await;
+    let sealed = async || number("SELECT size FROM {s}.ledger_head").await;
+    let signed = async || number("SELECT coalesce(max(size), 0) FROM {s}.ledger_checkpoints").await;
+    let signed_once = async || signed().await == head().await;
+    eventually("it is signed", Duration::from_secs(30), signed_once).await;
+    let first = signed().await;
+    for _ in 0..20 {
+        site.new_customer("Grace").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(sealed().await < head().await, "sealed all the time");
+    // So many are not put off.
+    for _ in 0..20 {
+        join_all((0..50).map(|_| site.new_customer("Ada"))).await;
+    }
+    let taken = async || sealed().await >= first + 1_000;
+    eventually("a part is sealed", Duration::from_secs(30), taken).await;
+    assert_eq!(signed().await, first);
+    stop.cancel();
+    worker.await.unwrap();
+    // What this process has not seen signed, what may be signed at once: neither waits.
+    let (hourly, head) = (Timing { at_most: Duration::from_secs(3_600), ..AT_ONCE }, head().await);
+    assert_eq!(process(&site).rest(&site.schema, head, hourly), None);
+    ledger.checkpoint_now(&site.schema).await.unwrap();
+    assert_eq!(ledger.rest(&site.schema, head, AT_ONCE), None);
+    assert!(ledger.rest(&site.schema, head + 999, hourly).is_some());
+    assert_eq!(ledger.rest(&site.schema, head + 1_000, hourly), None);
     assert_sound(&ledger, &site.schema).await;
 }
 
