@@ -162,7 +162,7 @@ unquoted_tag() {
 
 run() {
     (cd "$directory" && "$venv/bin/schemathesis" run "$url/api/schema/" \
-        --header "Authorization: Bearer $token" --checks all --max-examples "$examples" --seed "$seed" \
+        --header "Authorization: Bearer $token" --workers 4 --checks all --max-examples "$examples" --seed "$seed" \
         --generation-database none --no-color --request-timeout 15 "$@")
 }
 

@@ -37,8 +37,11 @@ fi
 stage 4 "lints"
 cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 
+# Many tests wait, for a time to pass or a process to end: more of them than there are cores, where cores are few.
 stage 5 "tests"
-cargo test --locked --workspace --all-features
+cores=$(nproc)
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((cores < 4 ? 4 : cores))} \
+    cargo test --locked --workspace --all-features
 
 stage 6 "the API against its own description"
 scripts/schemathesis.sh

@@ -79,6 +79,14 @@ fn pace(settings: &WorkerSettings, logs: usize) -> Duration {
     even.max(Duration::from_secs(2) / settings.max_looks_per_second.max(1))
 }
 
+/// How often a log is signed at most where there are so many: up to twice as rarely from a hundred on, as each signature
+/// takes about twenty milliseconds of a core. What is sealed is still under a checkpoint in half a minute.
+fn of_many(timing: Timing, logs: usize) -> Timing {
+    let fiftieths = u32::try_from(logs).unwrap_or(u32::MAX).clamp(50, 100);
+    let at_most = timing.at_most.checked_mul(fiftieths).map_or(timing.at_most, |times| times / 50);
+    Timing { at_most, ..timing }
+}
+
 /// Why a log is worked on.
 enum Wake {
     /// This node wrote.
@@ -136,7 +144,7 @@ impl Logs {
                 let position = *watch.borrow();
                 self.wakes.push(Box::pin(moved(schema.clone(), watch, self.every)));
                 // Where many tenants write all the time, sealing each log whenever it moved cost a fifth to a third of the bookings.
-                match self.ledger.rest(&schema, position, self.timing) {
+                match self.ledger.rest(&schema, position, of_many(self.timing, self.known.len())) {
                     Some(rest) => self.wait(schema, rest),
                     None => self.enqueue(schema),
                 }
@@ -181,7 +189,7 @@ impl Logs {
             let Some(schema) = self.ready.pop_front() else { return };
             self.queued.remove(&schema);
             self.busy.insert(schema.clone());
-            let (ledger, timing) = (self.ledger.clone(), self.timing);
+            let (ledger, timing) = (self.ledger.clone(), of_many(self.timing, self.known.len()));
             self.tasks.spawn(async move {
                 let result = ledger.tend(&schema, timing).await;
                 (schema, result)
@@ -300,5 +308,13 @@ mod tests {
         let settings = WorkerSettings::default();
         assert_eq!(pace(&settings, 1), Duration::from_secs(10));
         assert_eq!(pace(&settings, 10_000), Duration::from_millis(40));
+    }
+
+    #[test]
+    fn many_logs_are_signed_half_as_often_and_few_as_asked_for() {
+        let timing = Timing { at_most: Duration::from_secs(10), heartbeat: Duration::from_secs(3_600) };
+        let seconds = |logs| of_many(timing, logs).at_most.as_secs();
+        assert_eq!([1, 50, 75, 100, 10_000].map(seconds), [10, 10, 15, 20, 20]);
+        assert_eq!(of_many(timing, 10_000).heartbeat, timing.heartbeat);
     }
 }
