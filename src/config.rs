@@ -275,6 +275,9 @@ settings! {
     route53_endpoint: String => Option<String> = None, "DAYBOOK_ROUTE53_ENDPOINT", Some;
 }
 
+/// Each takes PostgreSQL some 240 relations and 3 MB.
+const MOST_SPARE_SCHEMAS: usize = 100;
+
 /// The configuration file that is read when none is named.
 pub const DEFAULT_FILE: &str = "daybook.toml";
 
@@ -404,6 +407,10 @@ impl Settings {
             let reason = "must be less than a day".into();
             return Err(ConfigError::Invalid { key: "sample_reset_time", reason });
         }
+        if self.spare_schemas > MOST_SPARE_SCHEMAS {
+            let reason = format!("must be at most {MOST_SPARE_SCHEMAS}");
+            return Err(ConfigError::Invalid { key: "spare_schemas", reason });
+        }
         let zero =
             spans.iter().map(|(key, span)| (*key, span.is_zero())).chain(numbers).find(|(_, zero)| *zero);
         match zero {
@@ -512,6 +519,7 @@ mod tests {
     fn values_that_cannot_work_are_refused() {
         for file in [
             "pool_size = 0",
+            "spare_schemas = 101",
             "request_timeout = 0",
             "admin_database_url = \"postgres://x\"",
             "tls_key = \"x\"",

@@ -2,7 +2,7 @@
 //! machine, with what it is to be compared with measured in turn. The table it prints names the targets.
 //!
 //! ```text
-//! make bench                              everything, about ten minutes
+//! make bench                              everything, about a quarter of an hour
 //! BENCH_ONLY='bookings 32x1,reads'        only measures whose name holds one of these
 //! BENCH_SECONDS=10 BENCH_REPETITIONS=5    longer repetitions (default 3 s), more of them (default 3)
 //! BENCH_EVENTS=100000                     the length of the long log that audits read (default 1000000)

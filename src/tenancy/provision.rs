@@ -2,7 +2,7 @@
 
 use daybook_domain::TenantId;
 use daybook_projections::Schema;
-use sqlx::Executor;
+use sqlx::{Executor, PgConnection};
 
 use super::{Database, TenancyError, migrate, spare};
 
@@ -37,16 +37,25 @@ pub async fn create_schema(database: &Database, tenant: TenantId) -> Result<(), 
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn drop_unborn_schema(database: &Database, tenant: TenantId) -> Result<(), TenancyError> {
-    let schema = Schema::tenant(tenant);
-    database
-        .owner()
-        .execute(format!("DROP SCHEMA IF EXISTS {schema} CASCADE; DROP ROLE IF EXISTS {schema}").as_str())
-        .await
-        .map_err(TenancyError::db("drop the schema of a refused tenant"))?;
+    let mut connection =
+        database.owner().acquire().await.map_err(TenancyError::db("connect as the owner"))?;
+    drop_schema(&mut connection, &Schema::tenant(tenant)).await?;
     sqlx::query("DELETE FROM daybook_platform.tenant_schemas WHERE tenant_id = $1")
         .bind(tenant.0)
-        .execute(database.owner())
+        .execute(&mut *connection)
         .await
         .map_err(TenancyError::db("forget the schema of a refused tenant"))?;
+    Ok(())
+}
+
+/// Drops a schema that is no tenant's, and its role.
+pub(super) async fn drop_schema(connection: &mut PgConnection, schema: &Schema) -> Result<(), TenancyError> {
+    // The role belongs to the cluster: where a copy of this database has the schema as well, it stays.
+    let sql = format!(
+        "DROP SCHEMA IF EXISTS {schema} CASCADE;
+         DO $$ BEGIN DROP ROLE IF EXISTS {schema};
+         EXCEPTION WHEN dependent_objects_still_exist THEN NULL; END $$"
+    );
+    connection.execute(sql.as_str()).await.map_err(TenancyError::db("drop a schema without a tenant"))?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     Database, TenancyError,
     migrate::{self, Kind},
+    provision,
 };
 
 /// Spares are made and thrown away by one node at a time; the key of the lock it takes.
@@ -21,7 +22,8 @@ const LOCK: &str = "daybook_platform.spare_schemas";
 /// schema or a role already, or there is no spare, nothing is changed.
 ///
 /// # Errors
-/// When PostgreSQL refuses; nothing was changed then, unless the connection broke while it committed.
+/// When PostgreSQL refuses; nothing was changed then, unless the connection broke while it committed, but that a spare
+/// which could not be taken is gone.
 pub(super) async fn claim(database: &Database, tenant: TenantId) -> Result<bool, TenancyError> {
     let attempted = || TenancyError::db("take a spare schema");
     let schema = Schema::tenant(tenant);
@@ -40,10 +42,23 @@ pub(super) async fn claim(database: &Database, tenant: TenantId) -> Result<bool,
     .await
     .map_err(attempted())?;
     let Some((spare,)) = spare else { return Ok(false) };
-    tx.execute(rename(&Schema::tenant(TenantId(spare)), &schema).as_str()).await.map_err(attempted())?;
-    migrate::remember(&mut tx, tenant).await?;
+    if let Err(error) = take(&mut tx, spare, tenant).await {
+        tx.rollback().await.map_err(attempted())?;
+        // The next tenant's would fail as well. Where it was not the spare's fault, another one costs nobody's time.
+        let mut tx = database.owner().begin().await.map_err(attempted())?;
+        discard(&mut tx, spare).await?;
+        tx.commit().await.map_err(attempted())?;
+        return Err(error);
+    }
     tx.commit().await.map_err(attempted())?;
     Ok(true)
+}
+
+/// Makes a spare the tenant's.
+async fn take(tx: &mut PgConnection, spare: Uuid, tenant: TenantId) -> Result<(), TenancyError> {
+    let (from, to) = (Schema::tenant(TenantId(spare)), Schema::tenant(tenant));
+    tx.execute(rename(&from, &to).as_str()).await.map_err(TenancyError::db("take a spare schema"))?;
+    migrate::remember(tx, tenant).await
 }
 
 /// The schema and its role get another name. What belongs to them or was granted to them stays so, as PostgreSQL knows
@@ -114,8 +129,7 @@ async fn step(database: &Database, wanted: usize, done: &mut Refill) -> Result<b
         return Ok(false);
     }
     if let Some((id, ..)) = spares.iter().find(|(_, _, current, whole)| !(*current && *whole)) {
-        discard(&mut tx, *id).await?;
-        done.dropped += 1;
+        done.dropped += usize::from(discard(&mut tx, *id).await?);
     } else if spares.len() < wanted {
         make(&mut tx, database.app_user()).await?;
         done.made += 1;
@@ -144,19 +158,16 @@ async fn make(tx: &mut PgConnection, app_user: &str) -> Result<(), TenancyError>
     Ok(())
 }
 
-/// Drops one that cannot be used, unless somebody has just taken it.
-async fn discard(tx: &mut PgConnection, id: Uuid) -> Result<(), TenancyError> {
-    let attempted = || TenancyError::db("drop a spare schema");
+/// Drops one that cannot be used, unless somebody has just taken it; whether it did.
+async fn discard(tx: &mut PgConnection, id: Uuid) -> Result<bool, TenancyError> {
     let gone = sqlx::query("DELETE FROM daybook_platform.spare_schemas WHERE id = $1")
         .bind(id)
         .execute(&mut *tx)
         .await
-        .map_err(attempted())?;
-    if gone.rows_affected() == 1 {
-        let schema = Schema::tenant(TenantId(id));
-        tx.execute(format!("DROP SCHEMA IF EXISTS {schema} CASCADE; DROP ROLE IF EXISTS {schema}").as_str())
-            .await
-            .map_err(attempted())?;
+        .map_err(TenancyError::db("forget a spare schema"))?;
+    if gone.rows_affected() == 0 {
+        return Ok(false);
     }
-    Ok(())
+    provision::drop_schema(tx, &Schema::tenant(TenantId(id))).await?;
+    Ok(true)
 }

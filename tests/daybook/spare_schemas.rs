@@ -200,9 +200,15 @@ async fn a_broken_spare_keeps_no_tenant_from_being_made() {
         let made = Schema::tenant(id).sql("SELECT position FROM {s}.log_head");
         assert_eq!(sqlx::query_scalar::<_, i64>(&made).fetch_one(owner).await.unwrap(), 0);
     }
-    // What is not there is found out; the rest is as it was.
+    // One that could not be taken is in nobody's way again; the one that is whole still is.
+    assert_eq!(spares(owner).await, [broken[2]].into());
+    assert_eq!(refill(database, 3).await.unwrap(), Refill { made: 2, dropped: 0 });
+    assert!(!role_exists(owner, &name(0)).await && !role_exists(owner, &name(1)).await);
+    // What nobody tried to take is found out.
+    let lost = Schema::tenant(TenantId(*spares(owner).await.last().unwrap()));
+    sqlx::raw_sql(&format!("DROP SCHEMA {lost} CASCADE")).execute(owner).await.unwrap();
     assert_eq!(refill(database, 3).await.unwrap(), Refill { made: 1, dropped: 1 });
-    assert!(!role_exists(owner, &name(0)).await);
+    assert!(!role_exists(owner, &lost).await);
     assert_eq!(schemas(owner).await, expected(owner).await);
 }
 
