@@ -294,14 +294,13 @@ pub fn explain(
     if !resource.bookable() {
         blocked.push(Blocked { interval: *interval, because: Because::Archived });
     }
-    let mut claims: Vec<&Claim> =
-        occupancy.overlapping(interval).filter(|claim| claim.is_live(now)).collect();
+    let mut claims: Vec<Claim> = occupancy.overlapping(interval).filter(|claim| claim.is_live(now)).collect();
     claims.sort_unstable_by_key(|claim| (claim.during.start(), claim.booking_id));
     for full in full_stretches(&claims, resource.capacity, interval) {
         for claim in claims.iter().filter(|claim| claim.during.overlaps(&full)) {
             let start = claim.during.start().max(full.start());
             let Ok(interval) = Interval::new(start, claim.during.end().min(full.end())) else { continue };
-            let Claim { booking_id, unit, expires_at, .. } = **claim;
+            let Claim { booking_id, unit, expires_at, .. } = *claim;
             blocked.push(Blocked { interval, because: Because::Taken { booking_id, unit, expires_at } });
         }
     }
@@ -342,7 +341,7 @@ fn closures(candidate: &Candidate, mode: OfferingMode, interval: &Interval) -> V
 }
 
 /// The stretches of an interval in which all units are taken.
-fn full_stretches(claims: &[&Claim], capacity: u32, within: &Interval) -> Vec<Interval> {
+fn full_stretches(claims: &[Claim], capacity: u32, within: &Interval) -> Vec<Interval> {
     let mut edges: Vec<(DateTime<Utc>, i64)> = claims
         .iter()
         .flat_map(|claim| {

@@ -35,6 +35,11 @@ impl Interval {
         Ok(Self { start, end })
     }
 
+    /// What `new` made once, put together again.
+    pub(crate) const fn of_parts(start: DateTime<Utc>, end: DateTime<Utc>) -> Self {
+        Self { start, end }
+    }
+
     /// The first instant in it.
     pub fn start(&self) -> DateTime<Utc> {
         self.start

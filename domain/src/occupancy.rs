@@ -34,6 +34,25 @@ impl Claim {
 /// Class, start, booking. The class leads so that one range scan per class finds every overlap.
 type Key = (u8, DateTime<Utc>, BookingId);
 
+/// What a claim has beside its key. There may be hundreds of thousands of claims in memory, so nothing is kept twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rest {
+    end: DateTime<Utc>,
+    unit: Option<u32>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl Rest {
+    fn of(claim: &Claim) -> Self {
+        Self { end: claim.during.end(), unit: claim.unit, expires_at: claim.expires_at }
+    }
+
+    fn claim(&self, (_, start, booking_id): &Key) -> Claim {
+        let during = Interval::of_parts(*start, self.end);
+        Claim { booking_id: *booking_id, during, unit: self.unit, expires_at: self.expires_at }
+    }
+}
+
 /// Marks the classes of claims that can lapse, which the coverage profile must leave out.
 const HOLD: u8 = 0x80;
 const FIRST: BookingId = BookingId(Uuid::nil());
@@ -47,8 +66,9 @@ const LAST: BookingId = BookingId(Uuid::max());
 /// handful of steps, however many hundred guests are in the house.
 #[derive(Clone, Debug, Default)]
 pub struct Occupancy {
-    claims: BTreeMap<Key, Claim>,
-    keys: HashMap<BookingId, Key>,
+    claims: BTreeMap<Key, Rest>,
+    /// The class and start of each booking's claim.
+    keys: HashMap<BookingId, (u8, DateTime<Utc>)>,
     per_class: BTreeMap<u8, u32>,
     coverage: BTreeMap<DateTime<Utc>, u32>,
     pins: BTreeSet<(DateTime<Utc>, BookingId)>,
@@ -58,39 +78,41 @@ impl Occupancy {
     /// Adds a claim, in place of the booking's earlier one if it has one.
     pub fn insert(&mut self, claim: Claim) {
         self.remove(&claim.booking_id);
-        let class = class_of(&claim);
-        let key = (class, claim.during.start(), claim.booking_id);
-        self.keys.insert(claim.booking_id, key);
+        let (class, start) = (class_of(&claim), claim.during.start());
+        self.keys.insert(claim.booking_id, (class, start));
         *self.per_class.entry(class).or_default() += 1;
         if class & HOLD == 0 {
             self.cover(&claim.during, true);
         }
         if claim.unit.is_some() {
-            self.pins.insert((claim.during.start(), claim.booking_id));
+            self.pins.insert((start, claim.booking_id));
         }
-        self.claims.insert(key, claim);
+        self.claims.insert((class, start, claim.booking_id), Rest::of(&claim));
     }
 
     /// Removes a booking's claim.
     pub fn remove(&mut self, booking_id: &BookingId) -> Option<Claim> {
-        let key = self.keys.remove(booking_id)?;
-        let claim = self.claims.remove(&key)?;
-        if let Some(count) = self.per_class.get_mut(&key.0) {
+        let (class, start) = self.keys.remove(booking_id)?;
+        let key = (class, start, *booking_id);
+        let claim = self.claims.remove(&key)?.claim(&key);
+        if let Some(count) = self.per_class.get_mut(&class) {
             *count -= 1;
             if *count == 0 {
-                self.per_class.remove(&key.0);
+                self.per_class.remove(&class);
             }
         }
-        if key.0 & HOLD == 0 {
+        if class & HOLD == 0 {
             self.cover(&claim.during, false);
         }
-        self.pins.remove(&(claim.during.start(), claim.booking_id));
+        self.pins.remove(&(start, *booking_id));
         Some(claim)
     }
 
     /// A booking's claim.
-    pub fn get(&self, booking_id: &BookingId) -> Option<&Claim> {
-        self.claims.get(self.keys.get(booking_id)?)
+    pub fn get(&self, booking_id: &BookingId) -> Option<Claim> {
+        let (class, start) = *self.keys.get(booking_id)?;
+        let key = (class, start, *booking_id);
+        self.claims.get(&key).map(|rest| rest.claim(&key))
     }
 
     /// How many claims there are, lapsed ones included.
@@ -104,12 +126,12 @@ impl Occupancy {
     }
 
     /// Every claim, in no useful order.
-    pub fn iter(&self) -> impl Iterator<Item = &Claim> {
-        self.claims.values()
+    pub fn iter(&self) -> impl Iterator<Item = Claim> {
+        self.claims.iter().map(|(key, rest)| rest.claim(key))
     }
 
     /// The claims that overlap an interval, lapsed ones included, in no useful order.
-    pub fn overlapping(&self, interval: &Interval) -> impl Iterator<Item = &Claim> + use<'_> {
+    pub fn overlapping(&self, interval: &Interval) -> impl Iterator<Item = Claim> + use<'_> {
         let interval = *interval;
         self.per_class.keys().flat_map(move |class| self.scan(*class, interval))
     }
@@ -178,12 +200,12 @@ impl Occupancy {
             .map(|(start, _)| *start)
     }
 
-    fn scan(&self, class: u8, interval: Interval) -> impl Iterator<Item = &Claim> {
+    fn scan(&self, class: u8, interval: Interval) -> impl Iterator<Item = Claim> {
         let reach = TimeDelta::minutes(1_i64 << (class & !HOLD));
         let from = interval.start().checked_sub_signed(reach).unwrap_or(DateTime::<Utc>::MIN_UTC);
         self.claims
             .range((class, from, FIRST)..(class, interval.end().max(from), LAST))
-            .map(|(_, claim)| claim)
+            .map(|(key, rest)| rest.claim(key))
             .filter(move |claim| claim.during.overlaps(&interval))
     }
 
@@ -218,7 +240,7 @@ impl FromIterator<Claim> for Occupancy {
             .into_iter()
             .map(|claim| ((class_of(&claim), claim.during.start(), claim.booking_id), claim))
             .collect();
-        occupancy.keys = keyed.iter().map(|(key, claim)| (claim.booking_id, *key)).collect();
+        occupancy.keys = keyed.iter().map(|((class, start, id), _)| (*id, (*class, *start))).collect();
         if occupancy.keys.len() < keyed.len() {
             // A booking is there more than once: its last claim counts.
             let mut replacing = Self::default();
@@ -245,7 +267,7 @@ impl FromIterator<Claim> for Occupancy {
             }
         }
         occupancy.coverage = steps.into_iter().collect();
-        occupancy.claims = keyed.into_iter().collect();
+        occupancy.claims = keyed.into_iter().map(|(key, claim)| (key, Rest::of(&claim))).collect();
         occupancy
     }
 }

@@ -70,8 +70,7 @@ pub fn assignment(
     during: &Interval,
     now: DateTime<Utc>,
 ) -> Option<Vec<(BookingId, u32)>> {
-    let seeds: Vec<Claim> =
-        occupancy.overlapping(during).filter(|claim| claim.is_live(now)).copied().collect();
+    let seeds: Vec<Claim> = occupancy.overlapping(during).filter(|claim| claim.is_live(now)).collect();
     let mut packed: HashMap<BookingId, u32> =
         seeds.iter().filter_map(|claim| Some((claim.booking_id, claim.unit?))).collect();
     for seed in &seeds {
@@ -180,7 +179,7 @@ impl Puzzle {
                     match other.unit {
                         Some(unit) => pin(unit, other.during),
                         None if other.during.start() < last_pin => {
-                            open.push(*other);
+                            open.push(other);
                             queue.push(other.during);
                         }
                         None => {}

@@ -117,7 +117,7 @@ pub(super) async fn catch_up(
     }
     if head < known || head - known > MAX_CATCH_UP {
         // Behind what this process wrote: the database was restored under it.
-        *cache = LaneCache::new();
+        cache.clear();
         return Ok(());
     }
     let sql = tx.schema().sql(
@@ -135,7 +135,7 @@ pub(super) async fn catch_up(
     if foreign.iter().any(|(.., erased)| *erased) || foreign.iter().any(pruned) {
         // Whoever was erased may be in it in other places than their own; and of a log that was pruned not all that
         // other processes wrote may be there any more.
-        *cache = LaneCache::new();
+        cache.clear();
         return Ok(());
     }
     let mut bookings = Vec::new();
@@ -147,7 +147,7 @@ pub(super) async fn catch_up(
             _ => {}
         }
     }
-    if cache.has_occupancy() && !bookings.is_empty() {
+    if !cache.occupancies.is_empty() && !bookings.is_empty() {
         let sql = tx.schema().sql(
             "SELECT w.id, c.resource_id, c.starts_at, c.ends_at, c.unit, c.expires_at
              FROM UNNEST($1::uuid[]) AS w (id) LEFT JOIN {s}.slot_claims c ON c.booking_id = w.id",
@@ -171,7 +171,7 @@ pub(super) async fn catch_up(
                 }
                 _ => None,
             };
-            cache.set_claim(BookingId(booking), claim);
+            cache.occupancies.set(BookingId(booking), claim);
         }
     }
     Ok(())

@@ -78,7 +78,7 @@ async fn run_on(
     // The lock comes first; what is decided on is read by later statements, each with a snapshot taken after it.
     let head = append::lock_head(&mut tx).await?;
     append::catch_up(&mut tx, cache, head.position).await?;
-    cache.states.trim();
+    cache.trim();
     let mut work = Work::new(store, &mut tx, cache, head);
     let stored = lookups::stored_responses(work.tx, units).await?;
     work.prefetch(units).await?;
@@ -124,7 +124,7 @@ async fn run_on(
     }
     if erasure.is_some() {
         // Bookings, leads and keys of whoever was erased, wherever they are in it.
-        *cache = LaneCache::new();
+        cache.clear();
     }
     cache.known_position = Some(head.position);
     store.head_moved(schema, head.position);
@@ -367,7 +367,9 @@ impl<'w, 't> Work<'w, 't> {
             return Ok(());
         };
         let now = self.now();
-        let Some(occupancy) = self.cache.occupancy(resource, claim.during.start()) else { return Ok(()) };
+        let Some(occupancy) = self.cache.occupancies.get(resource, claim.during.start()) else {
+            return Ok(());
+        };
         for lapsed in occupancy.lapsed_in(&claim.during, now) {
             if lapsed.0 == id {
                 continue;
@@ -388,7 +390,7 @@ impl<'w, 't> Work<'w, 't> {
                 Undo::State(id, None) => drop(self.cache.states.pop(&id)),
                 Undo::Unique(key, Some(owner)) => drop(self.unique.insert(key, owner)),
                 Undo::Unique(key, None) => drop(self.unique.remove(&key)),
-                Undo::Claim(booking, claim) => drop(self.cache.set_claim(booking, claim)),
+                Undo::Claim(booking, claim) => drop(self.cache.occupancies.set(booking, claim)),
                 Undo::SubjectKey(subject) => drop(self.cache.subject_keys.pop(&subject)),
                 Undo::Touched(id) => {
                     self.touched_ids.remove(&id);

@@ -5,23 +5,18 @@
 
 use std::{collections::HashMap, hash::Hash, num::NonZeroUsize, sync::Arc};
 
-use chrono::{DateTime, Utc};
-use daybook_domain::{
-    BookingId, ResourceId, SubjectId,
-    occupancy::{Claim, Occupancy},
-    registry::AnyState,
-};
+use daybook_domain::{SubjectId, registry::AnyState};
 use lru::LruCache;
 use uuid::Uuid;
 use zeroize::Zeroizing;
+
+use super::occupancies::{ClaimBudget, Occupancies};
 
 /// Bookings are many, and few are asked for again soon after they are made: they have a part of their own, so that they
 /// never push out what every booking is decided on.
 const BOOKINGS: usize = 1_000;
 const OTHERS: usize = 4_000;
 const SUBJECT_KEYS: NonZeroUsize = NonZeroUsize::new(1_000).expect("1,000 is not zero");
-/// Claims kept in memory over all resources of a log; past it the occupancies are dropped and loaded anew.
-const MAX_CLAIMS: usize = 500_000;
 
 /// A folded aggregate and its sequence (0: nothing has happened to it).
 #[derive(Clone, Debug)]
@@ -32,15 +27,6 @@ pub struct Entry {
     pub sequence: i64,
 }
 
-/// A resource's claims that end after `since`.
-#[derive(Debug)]
-pub struct CachedOccupancy {
-    /// Claims that end by then are not loaded.
-    pub since: DateTime<Utc>,
-    /// The claims.
-    pub claims: Arc<Occupancy>,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct LaneCache {
@@ -49,8 +35,7 @@ pub struct LaneCache {
     pub(super) states: States,
     pub(super) schedule_of: HashMap<Uuid, Option<Uuid>>,
     pub(super) subject_keys: LruCache<SubjectId, Zeroizing<[u8; 32]>>,
-    occupancy: HashMap<ResourceId, CachedOccupancy>,
-    resource_of: HashMap<BookingId, ResourceId>,
+    pub(super) occupancies: Occupancies,
 }
 
 /// The folded aggregates used last, and all of the batch in progress.
@@ -112,71 +97,31 @@ fn growing<K: Hash + Eq, V>(capacity: NonZeroUsize) -> LruCache<K, V> {
 }
 
 impl LaneCache {
-    /// An empty cache.
-    pub fn new() -> Self {
+    /// An empty cache, its claims counted against the budget.
+    pub(super) fn new(claims: Arc<ClaimBudget>) -> Self {
         Self {
             known_position: None,
             states: States { bookings: LruCache::unbounded(), others: LruCache::unbounded() },
             schedule_of: HashMap::new(),
             subject_keys: growing(SUBJECT_KEYS),
-            occupancy: HashMap::new(),
-            resource_of: HashMap::new(),
+            occupancies: Occupancies::new(claims),
         }
     }
 
-    /// Drops everything: a batch failed half-way, so the cache may be ahead of what is stored.
-    pub fn forget_batch(&mut self) {
-        *self = Self::new();
+    /// Drops everything: it may not be what is stored.
+    pub fn clear(&mut self) {
+        self.known_position = None;
+        self.states.bookings.clear();
+        self.states.others.clear();
+        self.schedule_of.clear();
+        self.subject_keys.clear();
+        self.occupancies.clear();
     }
 
-    /// The occupancy of a resource, where every claim that ends after `since` is loaded.
-    pub fn occupancy(&self, resource: ResourceId, since: DateTime<Utc>) -> Option<&Arc<Occupancy>> {
-        self.occupancy.get(&resource).filter(|cached| cached.since <= since).map(|cached| &cached.claims)
-    }
-
-    /// Keeps a resource's occupancy as loaded.
-    pub fn put_occupancy(&mut self, resource: ResourceId, since: DateTime<Utc>, claims: Occupancy) {
-        if self.resource_of.len() + claims.len() > MAX_CLAIMS {
-            self.occupancy.clear();
-            self.resource_of.clear();
-        }
-        self.resource_of.extend(claims.iter().map(|claim| (claim.booking_id, resource)));
-        self.occupancy.insert(resource, CachedOccupancy { since, claims: Arc::new(claims) });
-    }
-
-    /// Whether any occupancy is cached.
-    pub fn has_occupancy(&self) -> bool {
-        !self.occupancy.is_empty()
-    }
-
-    /// Sets or clears the claim of a booking and answers with the one it had.
-    pub fn set_claim(
-        &mut self,
-        booking: BookingId,
-        claim: Option<(ResourceId, Claim)>,
-    ) -> Option<(ResourceId, Claim)> {
-        let mut old = None;
-        if let Some(resource) = self.resource_of.remove(&booking)
-            && let Some(cached) = self.occupancy.get_mut(&resource)
-        {
-            old = Arc::make_mut(&mut cached.claims).remove(&booking).map(|claim| (resource, claim));
-        }
-        if let Some((resource, claim)) = claim
-            && let Some(cached) = self.occupancy.get_mut(&resource)
-        {
-            // A claim that ended before the loaded range would be there only half of the time.
-            if claim.during.end() > cached.since {
-                Arc::make_mut(&mut cached.claims).insert(claim);
-                self.resource_of.insert(booking, resource);
-            }
-        }
-        old
-    }
-}
-
-impl Default for LaneCache {
-    fn default() -> Self {
-        Self::new()
+    /// Lets go of what there is too much of. Between batches.
+    pub fn trim(&mut self) {
+        self.states.trim();
+        self.occupancies.trim();
     }
 }
 
@@ -186,6 +131,10 @@ mod tests {
 
     use super::*;
 
+    fn cache() -> LaneCache {
+        LaneCache::new(Arc::new(ClaimBudget::new(0)))
+    }
+
     fn entry(aggregate_type: AggregateType, sequence: i64) -> Entry {
         Entry { state: AnyState::new(aggregate_type), sequence }
     }
@@ -193,7 +142,7 @@ mod tests {
     #[test]
     fn bookings_push_out_bookings_alone_and_not_within_a_batch() {
         const MADE: usize = BOOKINGS + OTHERS;
-        let mut states = LaneCache::new().states;
+        let mut states = cache().states;
         let resource = Uuid::from_u128(1);
         let of_booking = |n: usize| Uuid::from_u128(n as u128 + 2);
         let kept = |states: &States| (0..MADE).filter(|n| states.contains(&of_booking(*n))).count();
@@ -211,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_id_is_kept_once_whatever_it_was_taken_for() {
-        let mut states = LaneCache::new().states;
+        let mut states = cache().states;
         let id = Uuid::from_u128(1);
         assert!(states.put(id, entry(AggregateType::Resource, 0)).is_none());
         assert_eq!(states.put(id, entry(AggregateType::Booking, 1)).unwrap().sequence, 0);

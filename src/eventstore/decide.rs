@@ -420,7 +420,7 @@ async fn occupancy(
     resource: ResourceId,
     since: DateTime<Utc>,
 ) -> Result<Arc<daybook_domain::occupancy::Occupancy>, StoreError> {
-    if let Some(cached) = work.cache.occupancy(resource, since) {
+    if let Some(cached) = work.cache.occupancies.get(resource, since) {
         return Ok(cached.clone());
     }
     // A little further back than asked, so that the next, slightly earlier question is answered as well.
@@ -439,6 +439,6 @@ async fn occupancy(
             loaded.insert(claim);
         }
     }
-    work.cache.put_occupancy(resource, since, loaded);
-    Ok(work.cache.occupancy(resource, since).cloned().unwrap_or_default())
+    work.cache.occupancies.put(resource, since, loaded);
+    Ok(work.cache.occupancies.get(resource, since).cloned().unwrap_or_default())
 }

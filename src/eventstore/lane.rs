@@ -29,7 +29,7 @@ const SAFETY_NETS: &[&str] = &[
 ];
 
 pub(super) async fn run(store: EventStore, schema: Schema, mut queue: mpsc::Receiver<Pending>) {
-    let mut cache = LaneCache::new();
+    let mut cache = LaneCache::new(store.inner.claims.clone());
     loop {
         let mut batch = Vec::new();
         let limit = store.inner.settings.max_batch;
@@ -110,7 +110,7 @@ async fn one_by_one(store: &EventStore, schema: &Schema, cache: &mut LaneCache, 
     let mut last = StoreError::ShuttingDown;
     for _ in 0..TRIES {
         // The cache was part of what went wrong; start from what is stored.
-        *cache = LaneCache::new();
+        cache.clear();
         match attempt(store, schema, cache, &[&pending.unit]).await {
             Ok(mut answers) => {
                 let answer = answers.pop().unwrap_or(Err(StoreError::BatchFailed("no answer")));
@@ -135,7 +135,7 @@ async fn attempt(
 ) -> Result<Vec<Answer>, StoreError> {
     let result = batch::run(store, schema, cache, units).await;
     if result.is_err() {
-        cache.forget_batch();
+        cache.clear();
     }
     result
 }

@@ -22,6 +22,7 @@ pub mod leaf;
 pub mod load;
 mod lookups;
 mod masquerade;
+mod occupancies;
 pub mod open;
 pub mod prune;
 mod record;
@@ -44,7 +45,7 @@ use daybook_projections::Schema;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use self::admission::Admission;
+use self::{admission::Admission, occupancies::ClaimBudget};
 use crate::{
     keys::Keys,
     tenancy::{Database, TenancyError},
@@ -313,6 +314,7 @@ pub(crate) struct Inner {
     pub keys: Arc<Keys>,
     pub settings: StoreSettings,
     admission: Admission,
+    claims: Arc<ClaimBudget>,
     lanes: Mutex<Lanes>,
     in_flight: Mutex<HashSet<(Schema, String, String)>>,
     heads: Mutex<HashMap<Schema, watch::Sender<i64>>>,
@@ -334,6 +336,8 @@ pub struct StoreSettings {
     pub concurrent_batches: usize,
     /// The most units that wait in one log's queue; further callers wait to enter it.
     pub queue: usize,
+    /// The most claims that all lanes together keep in memory, each a good 200 bytes; twice as many in the worst case.
+    pub claims: usize,
     /// How long an idle lane keeps its caches.
     pub idle: Duration,
     /// How long an idempotency key is kept.
@@ -348,6 +352,7 @@ impl Default for StoreSettings {
             max_batch: 256,
             concurrent_batches: 6,
             queue: 1024,
+            claims: 200_000,
             idle: Duration::from_secs(300),
             idempotency_hours: 48,
             snapshot_every: 50,
@@ -363,6 +368,7 @@ impl EventStore {
                 database,
                 keys,
                 admission: Admission::new(settings.concurrent_batches),
+                claims: Arc::new(ClaimBudget::new(settings.claims)),
                 settings,
                 lanes: Mutex::default(),
                 in_flight: Mutex::default(),

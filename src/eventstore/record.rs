@@ -42,7 +42,7 @@ impl Work<'_, '_> {
         }
         self.claim_unique(id, &before.state, &after.state).await?;
         if let (AnyState::Booking(_), Some(booking)) = (&before.state, Booking::of(&after.state)) {
-            let old = self.cache.set_claim(BookingId(id), booking.claim());
+            let old = self.cache.occupancies.set(BookingId(id), booking.claim());
             self.undo.push(Undo::Claim(BookingId(id), old));
         }
         if matches!(after.state, AnyState::Schedule(_)) {

@@ -1,13 +1,17 @@
 //! Never a double booking: however many clients, processes and writers race, and whatever the code does.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook::{
-    eventstore::{Command, EventStore, Unit},
+    eventstore::{Command, EventStore, StoreSettings, Unit},
     tenancy::{Access, TenantTx},
 };
-use daybook_domain::{BookingId, booking::BookingCommand};
+use daybook_domain::{
+    BookingId, ResourceId,
+    booking::{Booking, BookingCommand},
+    registry::Registered as _,
+};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -205,6 +209,48 @@ async fn what_another_process_released_can_be_taken_and_what_it_took_cannot() {
         assert!(!took(&on(there, site.book(offering, n * 10 + 1, 2)).await), "it was taken elsewhere");
     }
     assert_no_double_booking(site.owner(), &site.schema).await;
+}
+
+/// However few claims a process keeps in memory, it knows who is where: what it let go of it reads again.
+#[tokio::test]
+async fn a_process_that_keeps_hardly_any_claims_decides_as_one_that_keeps_all() {
+    const NIGHTS: u64 = 6;
+    let site = Site::open().await;
+    let mut units = Vec::new();
+    for _ in 0..5 {
+        units.push(site.resource(1).await);
+    }
+    let offering = site.offering(&units).await;
+    let little = site.store_with(&site.db, StoreSettings { claims: 4, ..StoreSettings::default() }).await;
+    let mut dice = Dice::from_env("a_process_that_keeps_hardly_any_claims_decides_as_one_that_keeps_all");
+    // Who has which night, and where.
+    let mut taken: BTreeMap<(u64, ResourceId), BookingId> = BTreeMap::new();
+    for _ in 0..300 {
+        // Mostly the one that keeps little, now and then another process beside it.
+        let store = if dice.below(5) == 0 { &site.store } else { &little };
+        let night = dice.below(NIGHTS);
+        let free = units.iter().any(|unit| !taken.contains_key(&(night, *unit)));
+        if dice.below(3) == 0 {
+            let Some((place, booking)) = taken.iter().min_by_key(|(place, _)| place.0.abs_diff(night)) else {
+                continue;
+            };
+            let (place, booking) = (*place, *booking);
+            let cancel = Command::to(booking, BookingCommand::Cancel { waive_fee: false });
+            store.execute(&site.schema, Unit::of(cancel, by("test"))).await.unwrap();
+            taken.remove(&place);
+        } else {
+            let result =
+                store.execute(&site.schema, Unit::of(site.book(offering, night, 1), by("test"))).await;
+            assert_eq!(took(&result), free, "night {night}");
+            if let Ok(committed) = result {
+                let booking = Booking::of(&committed.changed[0].state).unwrap();
+                let place = (night, booking.resource_id);
+                assert_eq!(taken.insert(place, BookingId(committed.changed[0].id)), None);
+            }
+        }
+    }
+    assert_no_double_booking(site.owner(), &site.schema).await;
+    site.assert_gap_free().await;
 }
 
 /// What the database itself keeps: claims written past every rule of the code, as the tenant's own role.

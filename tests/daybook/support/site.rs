@@ -95,10 +95,15 @@ impl Site {
 
     /// A store with this site's keys on any database.
     pub async fn store_on(&self, db: &TestDb) -> EventStore {
+        self.store_with(db, StoreSettings::default()).await
+    }
+
+    /// A store of these sizes, with this site's keys, on any database.
+    pub async fn store_with(&self, db: &TestDb, settings: StoreSettings) -> EventStore {
         let pools = PoolSettings { read_connections: 4, write_connections: 2, ..PoolSettings::default() };
         let database =
             Database::connect(db.app_options.clone(), db.owner_options.clone(), &pools).await.unwrap();
-        EventStore::new(database, self.keys.clone(), StoreSettings::default())
+        EventStore::new(database, self.keys.clone(), settings)
     }
 
     /// The owner's pool: what no request can see.

@@ -104,7 +104,7 @@ proptest! {
 
             let wanted: HashMap<_, _> =
                 bookings.iter().filter_map(Booking::claim).map(|(_, claim)| (claim.booking_id, claim)).collect();
-            let indexed: HashMap<_, _> = occupancy.iter().map(|claim| (claim.booking_id, *claim)).collect();
+            let indexed: HashMap<_, _> = occupancy.iter().map(|claim| (claim.booking_id, claim)).collect();
             prop_assert_eq!(indexed, wanted);
             let season = claim(0, "2026-06-01", "2026-09-01", None).during;
             prop_assert!(occupancy.peak(&season, None, now) <= capacity);
