@@ -384,6 +384,11 @@ impl<'w, 't> Work<'w, 't> {
     }
 
     fn roll_back(&mut self) {
+        // The schedule map may hold what the refused unit would have made so. Most refusals have nothing to do with it, and
+        // what it forgets is asked of the database again.
+        if self.undo.iter().any(|step| matches!(step, Undo::Unique(..))) {
+            self.cache.schedule_of.clear();
+        }
         while let Some(step) = self.undo.pop() {
             match step {
                 Undo::State(id, Some(entry)) => drop(self.cache.states.put(id, entry)),
@@ -398,8 +403,6 @@ impl<'w, 't> Work<'w, 't> {
                 }
             }
         }
-        // The schedule map may hold what the refused unit would have made so.
-        self.cache.schedule_of.clear();
     }
 
     /// Answers a repeated request with the aggregates as they were after the first.

@@ -134,6 +134,25 @@ impl<'a> Reader<'a> {
         if sequences.is_empty() {
             return Ok(Vec::new());
         }
+        let (ids, before): (Vec<Uuid>, Vec<i64>) =
+            sequences.iter().map(|(id, sequence)| (*id, *sequence)).unzip();
+        // Of a log that was never pruned this is all there is. Of any other it is nothing: a pruning that is on its way
+        // is seen by the whole statement or not at all.
+        let rows = sqlx::query(&self.schema.sql(
+            "SELECT e.position, e.leaf
+             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence)
+             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence < wanted.sequence
+             WHERE NOT EXISTS (SELECT FROM {s}.audit_prunings)
+             ORDER BY e.position",
+        ))
+        .bind(&ids)
+        .bind(&before)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(StoreError::db("read earlier events"))?;
+        if !rows.is_empty() {
+            return Ok(known::beginning(self.decode(connection, rows).await?));
+        }
         // A stream that was pruned begins with a state that was carried over later; which one, its first event says.
         let rows = sqlx::query(&self.schema.sql(concat!(
             "SELECT e.position, e.leaf
@@ -143,12 +162,12 @@ impl<'a> Reader<'a> {
             kept!("e.position"),
             " ORDER BY e.position"
         )))
-        .bind(sequences.keys().copied().collect::<Vec<_>>())
-        .bind(sequences.values().copied().collect::<Vec<_>>())
+        .bind(&ids)
+        .bind(&before)
         .bind(AnyEvent::carried_types())
         .fetch_all(&mut *connection)
         .await
-        .map_err(StoreError::db("read earlier events"))?;
+        .map_err(StoreError::db("read earlier events of a log that was pruned"))?;
         let mut events = known::beginning(self.decode(connection, rows).await?);
         events.retain(|event| {
             sequences.get(&event.aggregate_id).is_some_and(|wanted| event.sequence < *wanted)

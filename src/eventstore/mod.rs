@@ -352,7 +352,7 @@ impl Default for StoreSettings {
             max_batch: 256,
             concurrent_batches: 6,
             queue: 1024,
-            claims: 200_000,
+            claims: 250_000,
             idle: Duration::from_secs(300),
             idempotency_hours: 48,
             snapshot_every: 50,
