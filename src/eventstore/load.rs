@@ -136,12 +136,17 @@ impl<'a> Reader<'a> {
         }
         let (ids, before): (Vec<Uuid>, Vec<i64>) =
             sequences.iter().map(|(id, sequence)| (*id, *sequence)).unzip();
+        // Stream by stream (`OFFSET 0`): PostgreSQL would rather read the whole log than look for some hundred streams in it,
+        // as it takes each to be much longer than it is.
+        //
         // Of a log that was never pruned this is all there is. Of any other it is nothing: a pruning that is on its way
         // is seen by the whole statement or not at all.
         let rows = sqlx::query(&self.schema.sql(
             "SELECT e.position, e.leaf
-             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence)
-             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence < wanted.sequence
+             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence), LATERAL (
+                 SELECT e.position, e.leaf FROM {s}.events e
+                 WHERE e.aggregate_id = wanted.id AND e.sequence < wanted.sequence
+                 OFFSET 0) AS e
              WHERE NOT EXISTS (SELECT FROM {s}.audit_prunings)
              ORDER BY e.position",
         ))
@@ -156,11 +161,13 @@ impl<'a> Reader<'a> {
         // A stream that was pruned begins with a state that was carried over later; which one, its first event says.
         let rows = sqlx::query(&self.schema.sql(concat!(
             "SELECT e.position, e.leaf
-             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence)
-             JOIN {s}.events e ON e.aggregate_id = wanted.id
-                  AND (e.sequence <= wanted.sequence OR e.event_type = ANY($3)) AND ",
+             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence), LATERAL (
+                 SELECT e.position, e.leaf FROM {s}.events e
+                 WHERE e.aggregate_id = wanted.id
+                   AND (e.sequence <= wanted.sequence OR e.event_type = ANY($3)) AND ",
             kept!("e.position"),
-            " ORDER BY e.position"
+            " OFFSET 0) AS e
+             ORDER BY e.position"
         )))
         .bind(&ids)
         .bind(&before)

@@ -1,6 +1,6 @@
 //! Positions are gap-free and in the order of commits, for every reader and across a dump and restore.
 
-use std::{process::Command, sync::Arc};
+use std::{collections::HashMap, process::Command, sync::Arc};
 
 use daybook::{
     embedded_pg::Binaries,
@@ -8,6 +8,7 @@ use daybook::{
     tenancy::{Access, Schema, TenantTx},
 };
 use daybook_domain::{Name, customer::CustomerCommand};
+use futures_util::future::join_all;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
@@ -223,4 +224,37 @@ async fn restore(db: &TestDb) -> TestDb {
     run("pg_dump", &["--format=custom", "--file", path, &db.owner_url]);
     run("pg_restore", &["--exit-on-error", "--single-transaction", "--dbname", &restored.owner_url, path]);
     restored
+}
+
+/// Whoever folds the events of a moment needs what came before them in their streams, and of the rest of the log nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_is_looked_for_in_its_streams_alone() {
+    let site = Site::open().await;
+    let offering = site.offering(&[site.resource(1).await]).await;
+    let booked = join_all((0..300).map(|night| site.run(site.book(offering, night, 1)))).await;
+    let wanted: HashMap<Uuid, i64> =
+        booked.iter().step_by(10).map(|booked| (booked.as_ref().unwrap().changed[0].id, 2)).collect();
+    for pruned in [false, true] {
+        if pruned {
+            site.owner_sql(
+                "INSERT INTO {s}.audit_prunings (through_position, cut_at, history_days, events, pruned_at)
+                 VALUES (1, now(), 90, 1, now())",
+            )
+            .await;
+        }
+        // Plans as a worker's: made for the very ids, and for a table that nobody has looked at yet.
+        let mut tx =
+            TenantTx::begin(site.store.database().app(), &site.schema, Access::ReadConsistent).await.unwrap();
+        let earlier = Reader::sealed(&site.schema, &site.keys).before(&mut tx, &wanted).await.unwrap();
+        assert_eq!(earlier.len(), wanted.len());
+        assert!(earlier.is_sorted_by_key(|event| event.position));
+        let sql = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables
+                   WHERE schemaname = $1 AND relname = 'events'";
+        let read: i64 = sqlx::query_scalar(sql).bind(site.schema.name()).fetch_one(&mut *tx).await.unwrap();
+        assert!(
+            read <= 2 * wanted.len() as i64,
+            "{read} rows were read for {} (pruned: {pruned})",
+            wanted.len()
+        );
+    }
 }
