@@ -139,32 +139,17 @@ impl<'a> Reader<'a> {
         // Stream by stream (`OFFSET 0`): PostgreSQL would rather read the whole log than look for some hundred streams in it,
         // as it takes each to be much longer than it is.
         //
-        // Of a log that was never pruned this is all there is. Of any other it is nothing: a pruning that is on its way
-        // is seen by the whole statement or not at all.
-        let rows = sqlx::query(&self.schema.sql(
-            "SELECT e.position, e.leaf
-             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence), LATERAL (
-                 SELECT e.position, e.leaf FROM {s}.events e
-                 WHERE e.aggregate_id = wanted.id AND e.sequence < wanted.sequence
-                 OFFSET 0) AS e
-             WHERE NOT EXISTS (SELECT FROM {s}.audit_prunings)
-             ORDER BY e.position",
-        ))
-        .bind(&ids)
-        .bind(&before)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(StoreError::db("read earlier events"))?;
-        if !rows.is_empty() {
-            return Ok(known::beginning(self.decode(connection, rows).await?));
-        }
-        // A stream that was pruned begins with a state that was carried over later; which one, its first event says.
+        // Of a log that was pruned a stream begins with a state that was carried over later; which one, its first event says,
+        // and that may be the one which is asked about.
         let rows = sqlx::query(&self.schema.sql(concat!(
             "SELECT e.position, e.leaf
              FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, sequence), LATERAL (
                  SELECT e.position, e.leaf FROM {s}.events e
                  WHERE e.aggregate_id = wanted.id
-                   AND (e.sequence <= wanted.sequence OR e.event_type = ANY($3)) AND ",
+                   AND (e.sequence < wanted.sequence
+                        OR (e.sequence = wanted.sequence OR e.event_type = ANY($3))
+                           AND EXISTS (SELECT FROM {s}.audit_prunings))
+                   AND ",
             kept!("e.position"),
             " OFFSET 0) AS e
              ORDER BY e.position"
@@ -174,7 +159,7 @@ impl<'a> Reader<'a> {
         .bind(AnyEvent::carried_types())
         .fetch_all(&mut *connection)
         .await
-        .map_err(StoreError::db("read earlier events of a log that was pruned"))?;
+        .map_err(StoreError::db("read earlier events"))?;
         let mut events = known::beginning(self.decode(connection, rows).await?);
         events.retain(|event| {
             sequences.get(&event.aggregate_id).is_some_and(|wanted| event.sequence < *wanted)

@@ -336,7 +336,7 @@ pub struct StoreSettings {
     pub concurrent_batches: usize,
     /// The most units that wait in one log's queue; further callers wait to enter it.
     pub queue: usize,
-    /// The most claims that all lanes together keep in memory, each a good 200 bytes; twice as many in the worst case.
+    /// The most claims that all lanes together keep in memory, each some 190 bytes; twice as many in the worst case.
     pub claims: usize,
     /// How long an idle lane keeps its caches.
     pub idle: Duration,
