@@ -133,7 +133,7 @@ impl Reader<'_> {
                    SELECT 1 FROM {s}.events o
                    WHERE o.aggregate_id = c.aggregate_id AND o.aggregate_type = c.aggregate_type
                      AND o.event_type = c.event_type AND o.sequence < c.sequence
-                     AND o.position > (SELECT max(p.through_position) FROM {s}.audit_prunings p))
+                     AND o.position + 0 > (SELECT max(p.through_position) FROM {s}.audit_prunings p))
              ORDER BY c.position LIMIT $3",
         );
         let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(&sql)
@@ -150,7 +150,7 @@ impl Reader<'_> {
              JOIN LATERAL (
                  SELECT position, leaf, sequence, event_type FROM {s}.events
                  WHERE aggregate_id = w.id AND aggregate_type = w.type
-                   AND position > (SELECT max(p.through_position) FROM {s}.audit_prunings p)
+                   AND position + 0 > (SELECT max(p.through_position) FROM {s}.audit_prunings p)
                  ORDER BY sequence
              ) e ON true
              ORDER BY e.position",

@@ -22,6 +22,9 @@ use super::{
 use crate::keys::Keys;
 
 /// Past what was pruned: of that nothing is read any more, whether it is deleted yet or not.
+///
+/// Where streams are read, the position is `position + 0`, which the index of positions does not have: of a table that was
+/// not analyzed yet PostgreSQL would rather read all of that index, for each stream, to sift two events by it.
 macro_rules! kept {
     ($position:literal) => {
         concat!($position, " > (SELECT coalesce(max(p.through_position), 0) FROM {s}.audit_prunings p)")
@@ -150,7 +153,7 @@ impl<'a> Reader<'a> {
                         OR (e.sequence = wanted.sequence OR e.event_type = ANY($3))
                            AND EXISTS (SELECT FROM {s}.audit_prunings))
                    AND ",
-            kept!("e.position"),
+            kept!("e.position + 0"),
             " OFFSET 0) AS e
              ORDER BY e.position"
         )))
@@ -191,9 +194,9 @@ impl<'a> Reader<'a> {
                AND (sequence <= $3 AND position <= $4 AND recorded_at <= $5 OR event_type = ANY($6)
                     OR sequence = (SELECT min(f.sequence) FROM {s}.events f
                                    WHERE f.aggregate_id = $1 AND f.aggregate_type = $2 AND ",
-            kept!("f.position"),
+            kept!("f.position + 0"),
             ")) AND ",
-            kept!("position"),
+            kept!("position + 0"),
             " ORDER BY sequence"
         ));
         let rows = sqlx::query(&sql)
@@ -263,12 +266,15 @@ impl<'a> Reader<'a> {
             }
         }
         let after: Vec<i64> = ids.iter().map(|id| found.get(id).map_or(0, |entry| entry.sequence)).collect();
+        // Stream by stream, as in `before`.
         let rows = sqlx::query(&self.schema.sql(concat!(
             "SELECT e.position, e.leaf
-             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, after)
-             JOIN {s}.events e ON e.aggregate_id = wanted.id AND e.sequence > wanted.after AND ",
-            kept!("e.position"),
-            " ORDER BY e.position"
+             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, after), LATERAL (
+                 SELECT e.position, e.leaf FROM {s}.events e
+                 WHERE e.aggregate_id = wanted.id AND e.sequence > wanted.after AND ",
+            kept!("e.position + 0"),
+            " OFFSET 0) AS e
+             ORDER BY e.position"
         )))
         .bind(ids)
         .bind(&after)
