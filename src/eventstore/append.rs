@@ -434,10 +434,10 @@ fn write_responses(combined: &mut Combined, schema: &Schema, rows: &Rows) {
 
 /// Long streams get a snapshot each time they pass a multiple of the distance.
 async fn write_snapshots(tx: &mut TenantTx<'_>, rows: &Rows) -> Result<(), StoreError> {
-    for (id, _, after) in &rows.touched {
+    for (id, _, after) in rows.touched.iter().filter(|(.., after)| after.sequence >= rows.snapshot_every) {
         let in_batch = rows.events.iter().filter(|event| event.aggregate_id == *id).count() as i64;
         let passed = after.sequence / rows.snapshot_every > (after.sequence - in_batch) / rows.snapshot_every;
-        if after.sequence < rows.snapshot_every || !passed {
+        if !passed {
             continue;
         }
         // The tenant's own schema may hold personal values; erasing a person purges snapshots as well.

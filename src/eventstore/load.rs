@@ -34,6 +34,9 @@ macro_rules! kept {
 /// Bump when a fold changes its meaning: snapshots of another version are not used.
 pub const FOLD_VERSION: i32 = 2;
 
+/// A version that no snapshot has.
+const NO_SNAPSHOTS: i32 = 0;
+
 /// Leaves decoded before other tasks get their turn.
 const AT_ONCE: usize = 32;
 
@@ -243,45 +246,67 @@ impl<'a> Reader<'a> {
         connection: &mut PgConnection,
         ids: &[Uuid],
     ) -> Result<HashMap<Uuid, Entry>, StoreError> {
-        let snapshots = sqlx::query(&self.schema.sql(
-            "SELECT aggregate_type, aggregate_id, sequence, state FROM {s}.snapshots
-             WHERE aggregate_id = ANY($1) AND fold_version = $2",
-        ))
-        .bind(ids)
-        .bind(FOLD_VERSION)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(StoreError::db("read snapshots"))?;
         let mut found = HashMap::new();
-        for row in snapshots {
-            let aggregate_type: String = row.try_get(0).map_err(StoreError::db("read snapshots"))?;
-            let id: Uuid = row.try_get(1).map_err(StoreError::db("read snapshots"))?;
-            let sequence: i64 = row.try_get(2).map_err(StoreError::db("read snapshots"))?;
-            let json: serde_json::Value = row.try_get(3).map_err(StoreError::db("read snapshots"))?;
-            // A snapshot of an older shape is only a cache that missed.
-            if let Some(aggregate_type) = AggregateType::parse(&aggregate_type)
-                && let Ok(state) = AnyState::from_json(aggregate_type, json)
-            {
-                found.insert(id, Entry { state, sequence });
-            }
+        let unreadable = self.fold(connection, ids, FOLD_VERSION, &mut found).await?;
+        // A snapshot of an older shape is only a cache that missed.
+        if !unreadable.is_empty() {
+            self.fold(connection, &unreadable, NO_SNAPSHOTS, &mut found).await?;
         }
-        let after: Vec<i64> = ids.iter().map(|id| found.get(id).map_or(0, |entry| entry.sequence)).collect();
-        // Stream by stream, as in `before`.
+        found.retain(|_, entry| entry.sequence > 0);
+        Ok(found)
+    }
+
+    /// Folds aggregates from their snapshots of one version and what came after them, with one round trip: commands wait
+    /// for it under the log's lock. Answers with those whose snapshot cannot be read.
+    async fn fold(
+        &mut self,
+        connection: &mut PgConnection,
+        ids: &[Uuid],
+        fold_version: i32,
+        found: &mut HashMap<Uuid, Entry>,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        // Stream by stream, as in `before`. A snapshot comes along with the first of its events, or alone.
         let rows = sqlx::query(&self.schema.sql(concat!(
-            "SELECT e.position, e.leaf
-             FROM UNNEST($1::uuid[], $2::bigint[]) AS wanted (id, after), LATERAL (
-                 SELECT e.position, e.leaf FROM {s}.events e
-                 WHERE e.aggregate_id = wanted.id AND e.sequence > wanted.after AND ",
+            "SELECT e.position, e.leaf, wanted.id, s.aggregate_type, s.sequence,
+                    CASE WHEN e.sequence IS NULL OR e.sequence = s.sequence + 1 THEN s.state END
+             FROM UNNEST($1::uuid[]) AS wanted (id)
+             LEFT JOIN LATERAL (
+                 SELECT s.aggregate_type, s.sequence, s.state FROM {s}.snapshots s
+                 WHERE s.aggregate_id = wanted.id AND s.fold_version = $2 OFFSET 0) AS s ON true
+             LEFT JOIN LATERAL (
+                 SELECT e.position, e.leaf, e.sequence FROM {s}.events e
+                 WHERE e.aggregate_id = wanted.id AND e.sequence > coalesce(s.sequence, 0) AND ",
             kept!("e.position + 0"),
-            " OFFSET 0) AS e
+            " OFFSET 0) AS e ON true
              ORDER BY e.position"
         )))
         .bind(ids)
-        .bind(&after)
+        .bind(fold_version)
         .fetch_all(&mut *connection)
         .await
         .map_err(StoreError::db("read streams"))?;
-        for event in self.decode(connection, rows).await? {
+        let mut unreadable = Vec::new();
+        let mut events = Vec::with_capacity(rows.len());
+        for row in rows {
+            let snapshot: Option<serde_json::Value> =
+                row.try_get(5).map_err(StoreError::db("read snapshots"))?;
+            if let Some(json) = snapshot {
+                let id: Uuid = row.try_get(2).map_err(StoreError::db("read snapshots"))?;
+                let aggregate_type: String = row.try_get(3).map_err(StoreError::db("read snapshots"))?;
+                let sequence: i64 = row.try_get(4).map_err(StoreError::db("read snapshots"))?;
+                match AggregateType::parse(&aggregate_type).map(|of| AnyState::from_json(of, json)) {
+                    Some(Ok(state)) => drop(found.insert(id, Entry { state, sequence })),
+                    Some(Err(_)) | None => unreadable.push(id),
+                }
+            }
+            if row.try_get::<Option<i64>, _>(0).map_err(StoreError::db("read a position"))?.is_some() {
+                events.push(row);
+            }
+        }
+        for event in self.decode(connection, events).await? {
+            if unreadable.contains(&event.aggregate_id) {
+                continue;
+            }
             let entry = found
                 .entry(event.aggregate_id)
                 .or_insert_with(|| Entry { state: AnyState::new(event.aggregate_type), sequence: 0 });
@@ -292,8 +317,7 @@ impl<'a> Reader<'a> {
             entry.state.apply(&event.event);
             entry.sequence = event.sequence;
         }
-        found.retain(|_, entry| entry.sequence > 0);
-        Ok(found)
+        Ok(unreadable)
     }
 
     /// Decodes rows of (position, leaf), putting personal values back where they may be disclosed.

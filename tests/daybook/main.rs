@@ -82,6 +82,7 @@ mod route_matrix;
 mod sample_tenant;
 mod sessions;
 mod small_promises;
+mod snapshots;
 mod spare_schemas;
 mod story;
 mod support;

@@ -231,7 +231,6 @@ async fn restore(db: &TestDb) -> TestDb {
     restored
 }
 
-/// Whoever folds the events of a moment needs what came before them in their streams, and of the rest of the log nothing.
 /// Rows of the log and of its indexes that this connection has read and not yet reported.
 async fn rows_read(tx: &mut TenantTx<'_>) -> i64 {
     let sql = "SELECT seq_tup_read + idx_tup_fetch + (
@@ -240,6 +239,7 @@ async fn rows_read(tx: &mut TenantTx<'_>) -> i64 {
     sqlx::query_scalar(sql).fetch_one(&mut **tx).await.unwrap()
 }
 
+/// Whoever folds the events of a moment needs what came before them in their streams, and of the rest of the log nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_before_is_looked_for_in_its_streams_alone() {
     let site = Site::open().await;
