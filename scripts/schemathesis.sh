@@ -161,7 +161,8 @@ unquoted_tag() {
 } >>"$directory/schemathesis.toml"
 
 run() {
-    (cd "$directory" && SCHEMATHESIS_HOOKS=$root/scripts/schemathesis_hooks.py "$venv/bin/schemathesis" run "$url/api/schema/" \
+    (cd "$directory" && SCHEMATHESIS_HOOKS=$root/scripts/schemathesis_hooks.py \
+        "$venv/bin/schemathesis" run "$url/api/schema/" \
         --header "Authorization: Bearer $token" --workers 4 --checks all --max-examples "$examples" --seed "$seed" \
         --generation-database none --no-color --request-timeout 15 "$@")
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
 use daybook::{
-    eventstore::{Command, Unit},
+    eventstore::{Command, EventStore, StoreSettings, Unit, load::Reader},
     ledger::{HeadCopy, verify::Verification},
-    tenancy::Schema,
+    tenancy::{Access, Schema, TenantTx},
 };
 use daybook_domain::{
-    Name, ResourceId, SessionId,
+    CustomerId, Name, ResourceId, SessionId,
+    customer::CustomerCommand,
     permission::Tier,
     registry::{AggregateType, AnyEvent},
     schedule::{DatedException, Rules, ScheduleCommand, Window},
@@ -60,6 +61,56 @@ async fn what_ended_leaves_no_snapshot_behind() {
     let wanted = verification.find("camp").await.unwrap().unwrap();
     let report = verification.log(&wanted, &said, |_, _| {}).await;
     assert!(report.is_verified(), "{report}");
+    app.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_from_below_the_cut_is_not_in_the_way_of_what_is_above() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("camp").await;
+    let schema = tenant.schema();
+    let rename = async |store: &EventStore, id: Uuid, name: &str| {
+        let name = Some(Name::new(name, "").unwrap());
+        let update = CustomerCommand::Update { name, email: None, phone: None };
+        store.execute(&schema, Unit::of(Command::to(CustomerId(id), update), by("test"))).await.unwrap()
+    };
+    let (rests, goes_on) = (app.customer(&tenant, "Ada").await, app.customer(&tenant, "Grace").await);
+    for id in [rests, goes_on] {
+        // As many as it takes for a snapshot, and past it.
+        for n in 0..51 {
+            rename(&app.store, id, &format!("Ada {n}")).await;
+        }
+    }
+    let cut = database_now(&app).await;
+    rename(&app.store, goes_on, "Grace Hopper").await;
+    let snapshots =
+        schema.sql("SELECT array_agg(sequence) FROM {s}.snapshots WHERE aggregate_type = 'customer'");
+    let kept = async || -> Vec<i64> {
+        sqlx::query_scalar(&snapshots).fetch_one(app.store.database().owner()).await.unwrap()
+    };
+    assert_eq!(kept().await, [50, 50]);
+    let aggregates = async || {
+        let mut tx =
+            TenantTx::begin(app.store.database().app(), &schema, Access::ReadConsistent).await.unwrap();
+        let mut reader = Reader::disclosing(&schema, app.store.keys());
+        let mut found = reader.aggregates(&mut tx, &[rests, goes_on]).await.unwrap();
+        [rests, goes_on].map(|id| found.remove(&id).unwrap())
+    };
+    let before = aggregates().await;
+    caught_up(&app, &tenant).await;
+    assert_eq!(prune_at(&app, &tenant, cut).await.refused, None);
+    assert_eq!(kept().await, [50, 50]);
+    let after = aggregates().await;
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.state, after.state);
+    }
+    // The one by the state it has, the other by that of the cut as well.
+    assert_eq!(before.map(|one| one.sequence), [52, 53]);
+    assert_eq!(after.map(|one| one.sequence), [53, 55]);
+    // A process that has just begun decides on it.
+    let store =
+        EventStore::new(app.store.database().clone(), app.store.keys().clone(), StoreSettings::default());
+    assert_eq!(rename(&store, goes_on, "Grace").await.changed[0].sequence, 56);
     app.shut_down().await;
 }
 
